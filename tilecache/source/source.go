@@ -1,0 +1,65 @@
+// Package source is where the objects of an archive lie: a directory, a bucket, a web server.
+// Each is one implementation of [Source]; sourcetest is the suite they all pass.
+//
+// A name is a slash-separated path below the source's root, valid by io/fs's rules
+// (fs.ValidPath): no "..", no leading slash. Names are made by this project from cells and years,
+// never taken from a manifest.
+package source
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// ErrChanged: the object is no longer the one that was opened, or not the one that was asked for.
+var ErrChanged = errors.New("object changed since it was first seen")
+
+// Info identifies one state of an object.
+type Info struct {
+	Size    int64
+	ModTime time.Time
+	ETag    string // where the source has one
+}
+
+// Entry is one name of a listing.
+type Entry struct {
+	Name string // last element only
+	Dir  bool
+	Info Info // of objects, where the source gives it with the listing (WithInfo); otherwise zero
+}
+
+// Source holds objects by name. All methods may be called by many goroutines at once.
+type Source interface {
+	// String names the source for people: a path, a URL without credentials.
+	String() string
+
+	// Open finds an object; fs.ErrNotExist where it is not there.
+	Open(ctx context.Context, name string) (Object, error)
+
+	// List says what lies directly under a directory ("." is the root), sorted by name;
+	// fs.ErrNotExist where there is no such directory. withInfo asks for sizes and times.
+	List(ctx context.Context, name string, withInfo bool) ([]Entry, error)
+}
+
+// Object is one object, pinned to the state it had when it was opened.
+type Object interface {
+	Info() Info
+
+	// ReadAt fills p whole or fails: io.ErrUnexpectedEOF beyond the end, ErrChanged when the
+	// object is no longer what it was.
+	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
+
+	// Check returns ErrChanged when the object under the name is no longer the opened one.
+	Check(ctx context.Context) error
+
+	Close() error
+}
+
+// Mapper is an Object whose bytes can be referred to in place. The mapping holds until Close.
+// Its pages may vanish under a reader (a file truncated by others): only the kernel may touch
+// them, never Go code.
+type Mapper interface {
+	Object
+	Map() ([]byte, error)
+}
