@@ -1,0 +1,110 @@
+package mosaic
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// bitmap says which pixels of a tile are data, one bit a pixel, rows padded to whole words.
+type bitmap struct {
+	width, stride int // pixels; words of a row
+	words         []uint64
+	rows          []rowKind
+}
+
+// rowKind is what is known of a row at a glance.
+type rowKind uint8
+
+const (
+	rowNone  rowKind = iota // no pixel is data
+	rowAll                  // every pixel is
+	rowMixed                // look at the bits
+)
+
+func newBitmap(height, width int) *bitmap {
+	stride := (width + 63) / 64
+	return &bitmap{width: width, stride: stride, words: make([]uint64, height*stride), rows: make([]rowKind, height)}
+}
+
+// setRow works out a row from its scales (little-endian float32) and landmask (nil: all land).
+func (b *bitmap) setRow(row int, scales, land []byte) {
+	words := b.words[row*b.stride:][:b.stride]
+	count := 0
+	for w := range words {
+		n := min(64, b.width-64*w)
+		px := scales[256*w:][:4*n]
+		var word uint64
+		for i := range n {
+			word |= isData(binary.LittleEndian.Uint32(px[4*i:])) << i
+		}
+		if land != nil {
+			for i, v := range land[64*w:][:n] {
+				if v == 0 {
+					word &^= 1 << i
+				}
+			}
+		}
+		words[w] = word
+		count += bits.OnesCount64(word)
+	}
+	switch count {
+	case 0:
+		b.rows[row] = rowNone
+	case b.width:
+		b.rows[row] = rowAll
+	default:
+		b.rows[row] = rowMixed
+	}
+}
+
+// full tells whether every pixel is data.
+func (b *bitmap) full() bool {
+	for _, k := range b.rows {
+		if k != rowAll {
+			return false
+		}
+	}
+	return true
+}
+
+// kind says what columns [col0, col1) of a row hold. A nil bitmap is all data.
+func (b *bitmap) kind(row, col0, col1 int) rowKind {
+	if b == nil {
+		return rowAll
+	}
+	if k := b.rows[row]; k != rowMixed {
+		return k
+	}
+	set := 0
+	b.eachWord(row, col0, col1, func(word uint64, _, n int) { set += bits.OnesCount64(word) })
+	switch set {
+	case 0:
+		return rowNone
+	case col1 - col0:
+		return rowAll
+	}
+	return rowMixed
+}
+
+// eachNoData calls f for every pixel of columns [col0, col1) of a row that is not data.
+func (b *bitmap) eachNoData(row, col0, col1 int, f func(col int)) {
+	if b == nil {
+		return
+	}
+	b.eachWord(row, col0, col1, func(word uint64, col, n int) {
+		for not := ^word << (64 - n) >> (64 - n); not != 0; not &= not - 1 {
+			f(col + bits.TrailingZeros64(not))
+		}
+	})
+}
+
+// eachWord calls f with the n ≤ 64 bits from column col on, for all of [col0, col1).
+func (b *bitmap) eachWord(row, col0, col1 int, f func(word uint64, col, n int)) {
+	words := b.words[row*b.stride:][:b.stride]
+	for col := col0; col < col1; {
+		shift := col % 64
+		n := min(64-shift, col1-col)
+		f(words[col/64]>>shift<<(64-n)>>(64-n), col, n)
+		col += n
+	}
+}

@@ -1,0 +1,111 @@
+package synth
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"time"
+
+	"github.com/tesserafs/tesserafs/synth/mosaic"
+	"github.com/tesserafs/tesserafs/tilecache"
+	"github.com/tesserafs/tesserafs/vfs"
+)
+
+// MountInfo is what status.json says of the mount; the front door's and the command's to fill in.
+type MountInfo struct {
+	Dir     string         `json:"dir"`
+	Source  string         `json:"source"`
+	Version string         `json:"version"`
+	PID     int            `json:"pid"`
+	Options map[string]any `json:"options,omitempty"`
+	Door    any            `json:"door,omitempty"` // counters of the front door
+}
+
+// Status is the content of .tesserafs/status.json.
+type Status struct {
+	Mount    MountInfo       `json:"mount"`
+	Since    time.Time       `json:"since"`
+	Datasets []DatasetStatus `json:"datasets"`
+	Reads    ReadStatus      `json:"reads"`
+	Objects  tilecache.Stats `json:"objects"`
+	// FailedTiles lists every object that could not be read and why; Unlisted counts failures
+	// beyond the first 10,000 objects.
+	FailedTiles []mosaic.Entry `json:"failed_tiles"`
+	Unlisted    int64          `json:"failed_tiles_unlisted,omitempty"`
+	Warnings    []mosaic.Entry `json:"warnings"`
+}
+
+// DatasetStatus says what is shown of a dataset.
+type DatasetStatus struct {
+	Name    string      `json:"name"`
+	Version string      `json:"version,omitempty"`
+	Variant string      `json:"variant,omitempty"`
+	From    string      `json:"catalogue"`
+	Tiles   int         `json:"tiles"`
+	Bytes   int64       `json:"bytes"`
+	Years   []YearZones `json:"years"`
+}
+
+// YearZones are the zones of a year.
+type YearZones struct {
+	Year  int   `json:"year"`
+	Zones []int `json:"zones"`
+}
+
+// ReadStatus counts what was read of pixels.
+type ReadStatus struct {
+	Requests int64 `json:"requests"`
+	Bytes    int64 `json:"bytes"`
+	Referred int64 `json:"referred_bytes"`
+	Tiles    int64 `json:"tiles_loaded"`
+}
+
+// Status says what is shown, what was read, and what failed.
+func (t *Tree) Status() Status {
+	s := Status{
+		Since: t.since,
+		Reads: ReadStatus{
+			Requests: t.pixels.Stats.Reads.Load(),
+			Bytes:    t.pixels.Stats.Bytes.Load(),
+			Referred: t.pixels.Stats.ReferredBytes.Load(),
+			Tiles:    t.pixels.Stats.TilesLoaded.Load(),
+		},
+		Objects:  t.cfg.Cache.Stats(),
+		Warnings: t.pixels.Journal.Warnings(),
+	}
+	s.FailedTiles, s.Unlisted = t.pixels.Journal.Failures()
+	s.Mount.PID = os.Getpid()
+	if t.cfg.Mount != nil {
+		s.Mount = t.cfg.Mount()
+	}
+	for _, ds := range t.cfg.Catalogue.Datasets {
+		d := DatasetStatus{Name: ds.Name(), Version: ds.Version(), Variant: ds.Variant(), From: ds.Origin(), Tiles: ds.Len(), Bytes: ds.Bytes()}
+		for _, year := range ds.Years() {
+			d.Years = append(d.Years, YearZones{year, ds.Zones(year)})
+		}
+		s.Datasets = append(s.Datasets, d)
+	}
+	return s
+}
+
+// statusFile is .tesserafs/status.json: whatever is true when it is opened.
+type statusFile struct{ tree *Tree }
+
+func (f *statusFile) json() []byte {
+	// Marshal fails on no value of these types.
+	data, err := json.MarshalIndent(f.tree.Status(), "", "  ")
+	if err != nil {
+		return []byte("{}\n")
+	}
+	return append(data, '\n')
+}
+
+func (f *statusFile) Attr() vfs.Attr {
+	size := int64(len(f.json()))
+	return vfs.Attr{Size: size, Stored: size, ModTime: time.Now(), Volatile: true}
+}
+
+func (f *statusFile) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
+	return bytes.NewReader(f.json()).ReadAt(p, off)
+}

@@ -1,0 +1,109 @@
+// Package synth is the tree that tesserafs shows: a directory a dataset, in it the layouts of
+// package layout, and .tesserafs/status.json, which is found by name and never listed.
+//
+//	<dataset>/zones/<year>/utm30_2024.zarr/
+//	.tesserafs/status.json
+//
+// It is made of a catalogue (which tiles exist) and a cache of objects (their bytes), and knows
+// nothing of how it is shown.
+package synth
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/tesserafs/tesserafs/synth/layout"
+	"github.com/tesserafs/tesserafs/synth/mosaic"
+	"github.com/tesserafs/tesserafs/tilecache"
+	"github.com/tesserafs/tesserafs/tilecache/catalogue"
+	"github.com/tesserafs/tesserafs/vfs"
+)
+
+// MissingPolicy says what a tile that cannot be read becomes.
+type MissingPolicy = mosaic.Policy
+
+// The policies of --missing-tiles.
+const (
+	MissingError = mosaic.Fail
+	MissingFill  = mosaic.Fill
+)
+
+// Config is what a Tree is made of.
+type Config struct {
+	Catalogue *catalogue.Catalogue
+	Cache     *tilecache.Cache
+	Missing   MissingPolicy
+	Log       *slog.Logger
+	// Mount says how the tree is shown, for status.json; nil where it is not mounted.
+	Mount func() MountInfo
+}
+
+// Tree is the tree of one archive.
+type Tree struct {
+	cfg    Config
+	pixels *mosaic.Mosaic
+	root   *folder
+	since  time.Time
+}
+
+// New makes the tree. Nothing of the tiles is read until somebody reads.
+func New(cfg Config) (*Tree, error) {
+	pixels, err := mosaic.New(mosaic.Config{Objects: cfg.Cache, Policy: cfg.Missing, Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	t := &Tree{cfg: cfg, pixels: pixels, since: time.Now().UTC().Truncate(time.Second)}
+	t.root = &folder{entries: map[string]vfs.Node{}}
+	for _, ds := range cfg.Catalogue.Datasets {
+		zones, err := layout.NewZones(ds, pixels)
+		if err != nil {
+			pixels.Close()
+			return nil, fmt.Errorf("dataset %s: %w", ds.Name(), err)
+		}
+		d := &folder{entries: map[string]vfs.Node{}, modTime: ds.ModTime(0, 0)}
+		d.show("zones", zones.Dir())
+		t.root.show(ds.Name(), d)
+		if d.modTime.After(t.root.modTime) {
+			t.root.modTime = d.modTime
+		}
+	}
+	t.root.entries[".tesserafs"] = &folder{
+		entries: map[string]vfs.Node{"status.json": &statusFile{t}},
+		listing: vfs.Entries{{Name: "status.json"}},
+		modTime: t.since,
+	}
+	return t, nil
+}
+
+// Root is the top directory.
+func (t *Tree) Root() vfs.Dir { return t.root }
+
+// Close ends what is under way. The cache of objects stays open.
+func (t *Tree) Close() error {
+	t.pixels.Close()
+	return nil
+}
+
+// folder is a directory in memory. What is in entries is found; what is in listing is shown.
+type folder struct {
+	entries map[string]vfs.Node
+	listing vfs.Entries
+	modTime time.Time
+}
+
+func (f *folder) show(name string, n vfs.Node) {
+	f.entries[name] = n
+	f.listing = append(f.listing, vfs.Entry{Name: name, Dir: n.Attr().Dir})
+}
+
+func (f *folder) Attr() vfs.Attr                            { return vfs.Attr{Dir: true, ModTime: f.modTime} }
+func (f *folder) List(context.Context) (vfs.Listing, error) { return f.listing, nil }
+func (f *folder) Lookup(_ context.Context, name string) (vfs.Node, error) {
+	if n, ok := f.entries[name]; ok {
+		return n, nil
+	}
+	return nil, fs.ErrNotExist
+}
