@@ -23,6 +23,11 @@
 //   - Errors come from reads, never from opens: some Zarr clients take a failed open for a chunk
 //     that does not exist, and fill it.
 //   - Errors are told apart with errors.Is against the values below and those of io/fs.
+//
+// # Helpers
+//
+// [FS] is the io/fs view of a tree, [Walk] finds a node by its path, [Snapshot] reads a volatile
+// file as of one moment.
 package vfs
 
 import (
@@ -132,6 +137,18 @@ type Sparse interface {
 	// as lseek(2) has it). Both may be asked for 0 <= off < Size.
 	NextData(off int64) int64
 	NextHole(off int64) int64
+}
+
+// Checker is a File that can say whether the bytes a reader had are still those. A front door that
+// keeps bytes (in the page cache, in a copy of its own) asks whenever the file is opened, before it
+// serves kept bytes again; on an error it serves none of them, so that the reads reach the tree and
+// fail as they should. It must be cheap: a stat for each thing the file is made of, no data.
+type Checker interface {
+	File
+
+	// Check returns nil, or what a read would fail with because the data is no longer the same
+	// (ErrChanged, ErrDamaged), or an error of its own when it cannot tell.
+	Check(ctx context.Context) error
 }
 
 // Xattrs is a Node with extended attributes. Names are whole ("user.tesserafs.tiles").

@@ -1,0 +1,91 @@
+// Package fusefs is the FUSE front door: it shows a tree of package vfs as a read-only directory, on
+// go-fuse's package fs. Linux only.
+//
+//	s, err := fusefs.Mount("/mnt/tessera", tree, fusefs.Config{FsName: "/data/v1"})
+//	…
+//	err = s.Wait()    // until somebody unmounts it
+//	err = s.Unmount() // or this process does
+//
+// # What is guaranteed
+//
+//   - Every system call that would change something fails with EROFS.
+//   - An open never fails for what a file is made of. A failed read is EIO, or ESTALE for
+//     vfs.ErrChanged, and never ENOENT, which Zarr clients take for a chunk to be filled. A tree's
+//     panic, or an answer of the wrong length, is EIO too, and logged; the next read is as any other.
+//   - Whoever is interrupted gets EINTR at once. What the tree works on for others goes on.
+//   - A client never hangs: not when the page of a mapped tile is gone while the kernel copies it
+//     (EIO; go-fuse's log line names the errno), not when the mount ends while it reads.
+//   - Unmount always ends the mount ([Server.Unmount]). This process never touches its own mount: it
+//     finds it in /proc/self/mountinfo.
+//   - A path has the same inode number in every mount (see inodeNumber), and the same times and size,
+//     so a second rsync finds nothing to do.
+//
+// # The way of a read
+//
+// kernel → go-fuse's loop → handle.Read → the file's ReadVec, or ReadAt into the request's own
+// buffer → go-fuse writes header and pieces with one writev(2), in which the kernel copies from the
+// tree's memory (mapped tiles) straight to the client's → Release. A reply takes 1,024 segments; one
+// more and the kernel refuses it and the client waits for ever, hence vfs.MaxPieces, which is
+// checked here again. Requests are up to 1 MiB; the kernel splits longer reads.
+//
+// # What is kept, where, and for how long
+//
+//   - Names, attributes and the absence of names: by the kernel, for an hour. Trees do not change.
+//   - Listings: by the kernel, as long as it has memory (FOPEN_CACHE_DIR).
+//   - Files below 1 MiB: by the page cache (FOPEN_KEEP_CACHE), unless their Check fails at the open.
+//   - Files from 1 MiB on: not (FOPEN_DIRECT_IO), except as hot copies, below.
+//   - Volatile files: nothing, not even their attributes. Each open takes a snapshot that all its
+//     reads are answered from; while one is open, stat shows the size of the newest.
+//
+// # Flags, and why
+//
+// Figures are dd's for a file of 128 MiB in steps of 1 MiB, Linux 6.18 on two cores of a virtual
+// machine that had other work too, where a plain file in the page cache gives 6.3–7.6 GiB/s
+// (BenchmarkRead).
+//
+//   - FOPEN_DIRECT_IO for big files: 2.5–3.9 GiB/s by reference, two fifths to half of the plain
+//     file's in the same run; 1.5 where the tree copies. One GiB takes 0.3 s of processor time,
+//     client included. Through the page cache a first read gives
+//     half as much, as the kernel asks for 128 KiB at a time and copies twice. The price: reading again
+//     asks again, which hot copies are for. CAP_DIRECT_IO_ALLOW_MMAP keeps numpy.memmap working.
+//   - FOPEN_KEEP_CACHE for small ones, as they are opened often (zarr.json, coordinates) and a few
+//     requests get them whole.
+//   - FOPEN_NOFLUSH: nothing is written, so closing a file needs not ask.
+//   - MaxWrite 1 MiB, which bounds reads too, with DisableSplice: splicing fails for requests of that
+//     length, and copying is as fast.
+//   - CAP_READDIRPLUS_AUTO: attributes come with a listing only where they are asked for. For 100,000
+//     names ls takes 0.05 s instead of 0.6, and ls -l no longer. 50,000 names take 28 ms at first
+//     and 16 ms later, against 25 ms on ext4 (BenchmarkList).
+//   - default_permissions: the kernel checks the mode bits (0444, 0555) and never asks.
+//   - st_blksize 128 KiB, the least that cp reads anyway. Python's buffered files fetch that much for
+//     a short read after a seek; with 1 MiB they would fetch that.
+//   - st_nlink 1, for directories too, which says that subdirectories are not counted, as btrfs does.
+//     With 2 fts(3) would not look into them.
+//   - MS_RDONLY, MS_NOSUID and MS_NODEV, or fusermount3's equal: EROFS comes from the kernel.
+//
+// # Hot copies
+//
+// With Config.HotBytes, as root, on Linux 6.9 or later, files from 1 MiB on that were opened twice
+// and read about half or more are copied in the background into unlinked files of a private tmpfs
+// with huge pages; the next open lets the kernel read that copy by itself (FUSE passthrough): 0.95
+// to 1.02 of a plain file's speed, without this process. The copies are memory of the system, counted by
+// HotBytes, not of this process; clients that still map a dropped copy hold on to it beyond that.
+// Where passthrough is not to be had it is off, with one line at debug level. A copy that cannot be
+// made says nothing: readers get their errors from their own reads.
+//
+// The kernel refuses opens that mix the two kinds of handles on one file, so while handles ask this
+// process, new ones do, and while handles read a copy, new ones do. An open waits a moment for a
+// copy being made just then (200 ms at most, once for each copy) and for a close the kernel has not
+// told of yet (5 ms). When room is short a copy makes way only for files that were opened more often
+// of late; reading once through more files than fit changes nothing.
+//
+// A file that is a vfs.Checker is checked at each open before its copy is shown; when it has changed
+// the copy is dropped, for good, and reads fail as the tree says. Only where another client still
+// has the copy open does an open join it, and gets the bytes that client sees, which are those from
+// before the change.
+//
+// # Memory
+//
+// A file or directory the kernel knows takes about 400 bytes of this process and 1.1 KiB of the
+// kernel's, which forgets them when memory is short. Each read under way has a buffer of its length.
+package fusefs

@@ -1,0 +1,305 @@
+package fusefs
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/tesserafs/tesserafs/vfs"
+)
+
+const (
+	// directFrom is the size from which files are read around the page cache.
+	directFrom = 1 << 20
+
+	// blockSize is st_blksize, what programs read at once that have no wish of their own.
+	blockSize = 128 << 10
+)
+
+// lseek(2)
+const (
+	seekData = 3
+	seekHole = 4
+)
+
+// fileState is what is remembered of a file while the kernel knows it.
+type fileState struct {
+	size int64 // when it was looked up; of a file that may become hot it does not change
+	heat       // of such a file; guarded by hot.mu
+
+	mu       sync.Mutex // guards what follows, of volatile files
+	open     int        // how often it is open
+	snapshot int64      // size of the newest snapshot
+}
+
+// attr is the tree's Attr, except that an open volatile file has the size of its newest snapshot:
+// the kernel does not say through which open file a size is asked for.
+func (n *fileNode) attr() vfs.Attr {
+	a := n.file.Attr()
+	if !a.Volatile || n.state == nil {
+		return a
+	}
+	n.state.mu.Lock()
+	defer n.state.mu.Unlock()
+	if n.state.open > 0 {
+		a.Size, a.Stored = n.state.snapshot, n.state.snapshot
+	}
+	return a
+}
+
+// Open never fails for what the file is made of. The flags are explained in the package doc.
+func (n *fileNode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
+	if flags&syscall.O_ACCMODE != syscall.O_RDONLY {
+		return nil, 0, syscall.EROFS
+	}
+	a := n.file.Attr()
+	h := &handle{n: n, size: a.Size}
+	switch {
+	case a.Volatile:
+		h.snapshot(ctx)
+		n.s.open.Add(1)
+		return h, fuse.FOPEN_NOFLUSH | fuse.FOPEN_DIRECT_IO, 0
+	case a.Size < directFrom:
+		keep := uint32(fuse.FOPEN_KEEP_CACHE)
+		if n.s.check(ctx, n.file) != nil {
+			keep = 0
+		}
+		n.s.open.Add(1)
+		return h, fuse.FOPEN_NOFLUSH | keep, 0
+	case n.s.hot == nil || n.state == nil:
+		n.s.open.Add(1)
+		return h, fuse.FOPEN_NOFLUSH | fuse.FOPEN_DIRECT_IO, 0
+	}
+	verdict := usable
+	if n.s.hot.keeps(ctx, n) {
+		if err := n.s.check(ctx, n.file); err != nil {
+			verdict = changed
+			if ctx.Err() != nil {
+				verdict = unknown
+			}
+		}
+	}
+	n.s.open.Add(1)
+	h.counted = true // from here on nothing may fail
+	if h.copy = n.s.hot.open(n, verdict); h.copy != nil {
+		n.s.hotOpens.Add(1)
+		return &hotHandle{h}, fuse.FOPEN_NOFLUSH, 0
+	}
+	return h, fuse.FOPEN_NOFLUSH | fuse.FOPEN_DIRECT_IO, 0
+}
+
+// check asks a file that can tell whether kept bytes are still its own. A panic is an answer too, as
+// an open must not fail.
+func (s *Server) check(ctx context.Context, file vfs.File) (err error) {
+	c, ok := file.(vfs.Checker)
+	if !ok {
+		return nil
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			s.logPanic(v)
+			err = errors.New("panic")
+		}
+	}()
+	return c.Check(ctx)
+}
+
+// Lseek finds data and holes; ENXIO at and after the end, and where no data follows.
+func (n *fileNode) Lseek(_ context.Context, _ gofs.FileHandle, off uint64, whence uint32) (uint64, syscall.Errno) {
+	size := n.attr().Size
+	if off >= uint64(size) {
+		return 0, syscall.ENXIO
+	}
+	sparse, ok := n.file.(vfs.Sparse)
+	switch {
+	case whence == seekData && ok:
+		next := sparse.NextData(int64(off))
+		if next >= size {
+			return 0, syscall.ENXIO
+		}
+		return uint64(next), 0
+	case whence == seekHole && ok:
+		return uint64(sparse.NextHole(int64(off))), 0
+	case whence == seekData:
+		return off, 0
+	case whence == seekHole:
+		return uint64(size), 0
+	}
+	return 0, syscall.EINVAL
+}
+
+// OnForget lets go of what was kept for a file that the kernel no longer remembers.
+func (n *fileNode) OnForget() {
+	if n.s.hot != nil && n.state != nil {
+		n.s.hot.forget(n)
+	}
+}
+
+// handle is an open file.
+type handle struct {
+	n    *fileNode
+	size int64
+	read atomic.Int64 // bytes answered
+
+	counted bool     // by hot.open
+	copy    *hotCopy // what the kernel reads instead; nil: nothing
+
+	content  []byte // of a volatile file
+	snapErr  error  // of reading that
+	volatile bool
+}
+
+// hotHandle is an open file that the kernel reads from a copy by itself.
+type hotHandle struct{ *handle }
+
+var (
+	_ gofs.FileReader          = (*handle)(nil)
+	_ gofs.FileReleaser        = (*handle)(nil)
+	_ gofs.FilePassthroughFder = (*hotHandle)(nil)
+)
+
+// PassthroughFd is asked for by go-fuse while the file is being opened.
+func (h *hotHandle) PassthroughFd() (int, bool) { return int(h.copy.file.Fd()), true }
+
+// snapshot reads a volatile file as it is now.
+func (h *handle) snapshot(ctx context.Context) {
+	h.volatile = true
+	defer func() {
+		if v := recover(); v != nil {
+			h.n.s.logPanic(v)
+			h.snapErr = errors.New("panic")
+		}
+		h.size = int64(len(h.content))
+		if st := h.n.state; st != nil {
+			st.mu.Lock()
+			st.open++
+			st.snapshot = h.size
+			st.mu.Unlock()
+		}
+	}()
+	h.content, h.snapErr = vfs.Snapshot(ctx, h.n.file)
+}
+
+func (h *handle) Release(context.Context) syscall.Errno {
+	h.n.s.open.Add(-1)
+	if st := h.n.state; h.volatile && st != nil {
+		st.mu.Lock()
+		st.open--
+		st.mu.Unlock()
+	}
+	if h.counted {
+		h.n.s.hot.release(h.n, h.copy, h.read.Load())
+	}
+	return 0
+}
+
+// Read answers with references into the tree's memory where the file can give them, and otherwise
+// with a copy in dest. dest and the pieces are in use until the reply is written.
+func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	s := h.n.s
+	s.reads.Add(1)
+	answered := false
+	defer func() {
+		if !answered { // a panic, which goes on to go-fuse
+			s.failed.Add(1)
+		}
+	}()
+	result, err := h.answer(ctx, dest, off)
+	answered = true
+	if err != nil {
+		errno := readErrno(ctx, err)
+		if errno != syscall.EINTR {
+			s.failed.Add(1)
+		}
+		return nil, errno
+	}
+	s.bytes.Add(int64(result.Size()))
+	h.read.Add(int64(result.Size()))
+	return result, 0
+}
+
+func (h *handle) answer(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, error) {
+	if h.snapErr != nil {
+		return nil, h.snapErr
+	}
+	if off >= h.size {
+		return fuse.ReadResultData(nil), nil
+	}
+	dest = dest[:min(int64(len(dest)), h.size-off)]
+	if h.volatile {
+		return fuse.ReadResultData(dest[:copy(dest, h.content[off:])]), nil
+	}
+	if v, ok := h.n.file.(vfs.VecReader); ok {
+		return h.answerVec(ctx, v, dest, off)
+	}
+	n, err := h.n.file.ReadAt(ctx, dest, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if n != len(dest) {
+		// The kernel would take a short answer for the end of the file, and its reader too.
+		return nil, h.fault("the tree answered a read with too few bytes", off, n, len(dest))
+	}
+	return fuse.ReadResultData(dest), nil
+}
+
+func (h *handle) answerVec(ctx context.Context, file vfs.VecReader, dest []byte, off int64) (fuse.ReadResult, error) {
+	v, err := file.ReadVec(ctx, dest, off)
+	if err != nil {
+		return nil, err
+	}
+	n := 0
+	for _, piece := range v.Pieces {
+		n += len(piece)
+	}
+	if n != len(dest) || len(v.Pieces) > vfs.MaxPieces {
+		if v.Release != nil {
+			v.Release()
+		}
+		return nil, h.fault("the tree answered a vectored read with the wrong number of bytes or pieces", off, n, len(dest))
+	}
+	if n == 0 { // go-fuse does not call Done of an empty answer
+		v.Release()
+		return fuse.ReadResultData(nil), nil
+	}
+	return &vecResult{h.n.s, v, n}, nil
+}
+
+// fault reports what a tree must not do.
+func (h *handle) fault(what string, off int64, got, want int) error {
+	h.n.s.log.Error(what, "path", h.n.Path(nil), "offset", off, "got", got, "want", want)
+	return errors.New(what)
+}
+
+// vecResult is an answer by reference. go-fuse finds Slices and writes them with writev(2), without
+// touching them.
+type vecResult struct {
+	s   *Server
+	vec vfs.Vec
+	n   int
+}
+
+var _ fuse.ReadResult = (*vecResult)(nil)
+
+func (r *vecResult) Slices() ([][]byte, fuse.Status) { return r.vec.Pieces, fuse.OK }
+func (r *vecResult) Size() int                       { return r.n }
+
+// Bytes would have to touch the pieces, which may be mapped files.
+func (r *vecResult) Bytes([]byte) ([]byte, fuse.Status) { return nil, fuse.EIO }
+
+// Done is called once the reply is written, by go-fuse's own goroutine, where a panic would end the
+// process.
+func (r *vecResult) Done() {
+	defer func() {
+		if v := recover(); v != nil {
+			r.s.logPanic(v)
+		}
+	}()
+	r.vec.Release()
+}

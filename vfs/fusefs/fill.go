@@ -1,0 +1,127 @@
+package fusefs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tesserafs/tesserafs/vfs"
+)
+
+// fillStep is how much of a file is copied at a time: a huge page, which then needs not be cleared
+// first.
+const fillStep = 2 << 20
+
+// run is the filler.
+func (h *hot) run(ctx context.Context) {
+	defer close(h.done)
+	buf := make([]byte, fillStep)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case n := <-h.queue:
+			h.fill(ctx, n, buf)
+		}
+	}
+}
+
+// errOwn is a failure that says nothing about the file.
+var errOwn = errors.New("cannot keep a copy")
+
+// fill makes a copy of a file. Readers learn of failures from their own reads.
+func (h *hot) fill(ctx context.Context, n *fileNode, buf []byte) {
+	t, size := &n.state.heat, n.state.size
+	if !h.admit(n, size) {
+		return
+	}
+	file, err := h.copy(ctx, n, size, buf)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t.queued = false
+	close(t.filled)
+	t.filled = nil
+	if err != nil {
+		h.used -= size
+		t.barred = t.barred || ctx.Err() == nil && !errors.Is(err, errOwn)
+		h.log.Debug("no hot copy", "path", n.Path(nil), "reason", err)
+		return
+	}
+	c := &hotCopy{node: n, file: file, size: size, refs: 1}
+	h.copies[c] = struct{}{}
+	t.copy = c
+	if t.barred { // it was found changed meanwhile
+		h.drop(t)
+	}
+}
+
+// copy reads a file whole. Its pieces go from the tree's memory to the copy without being touched.
+func (h *hot) copy(ctx context.Context, n *fileNode, size int64, buf []byte) (file *os.File, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			h.log.Error("panic while copying a file", "path", n.Path(nil), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			err = errors.New("panic")
+		}
+		if err != nil && file != nil {
+			_ = file.Close()
+			file = nil
+		}
+	}()
+	file, err = h.files.create(size)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errOwn, err)
+	}
+	for off := int64(0); off < size; off += fillStep {
+		if err := ctx.Err(); err != nil {
+			return file, err
+		}
+		part := buf[:min(fillStep, size-off)]
+		if err := fillPart(ctx, file, n.file, part, off); err != nil {
+			return file, err
+		}
+	}
+	return file, nil
+}
+
+func fillPart(ctx context.Context, to *os.File, from vfs.File, part []byte, off int64) error {
+	pieces := [][]byte{part}
+	if v, ok := from.(vfs.VecReader); ok {
+		answer, err := v.ReadVec(ctx, part, off)
+		if err != nil {
+			return err
+		}
+		defer answer.Release()
+		pieces = answer.Pieces
+	} else if n, err := from.ReadAt(ctx, part, off); n < len(part) || err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read %d of %d bytes: %w", n, len(part), err)
+	}
+	n, err := unix.Pwritev(int(to.Fd()), pieces, off)
+	switch {
+	case errors.Is(err, unix.EFAULT):
+		return fmt.Errorf("a page of the file cannot be read: %w", err)
+	case err != nil:
+		return fmt.Errorf("%w: %w", errOwn, err)
+	case n != len(part):
+		return fmt.Errorf("copied %d of %d bytes", n, len(part))
+	}
+	return nil
+}
+
+// close ends the filler and frees the copies. Nothing is served any more.
+func (h *hot) close() {
+	h.cancel()
+	<-h.done
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.copies {
+		_ = c.file.Close()
+	}
+	clear(h.copies)
+	h.used = 0
+	h.files.close()
+}
