@@ -1,0 +1,285 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tesserafs/tesserafs/synth"
+	"github.com/tesserafs/tesserafs/tilecache"
+	"github.com/tesserafs/tesserafs/tilecache/catalogue"
+	"github.com/tesserafs/tesserafs/vfs/fusefs"
+)
+
+type mountFlags struct {
+	daemon     bool
+	missing    string
+	memory     byteSize
+	allowOther bool
+	logFormat  string
+	logLevel   string
+	logFile    string
+}
+
+func mountCommand() *cobra.Command {
+	f := mountFlags{missing: "error", memory: 512 << 20, logFormat: "text"}
+	cmd := &cobra.Command{
+		Use:   "mount SOURCE DIR",
+		Short: "Show an archive as Zarr stores in a directory",
+		Long: `Show the archive at SOURCE in the empty directory DIR, as
+
+  DIR/<dataset>/zones/<year>/utm<ZZ>_<year>.zarr    one Zarr store a UTM zone and year
+  DIR/.tesserafs/status.json                        what is shown, was read, and failed
+
+SOURCE is the top directory of an archive, or one dataset's: the published layout, a mirror's, or
+the flat one that a download leaves, with or without a manifest. Nothing is written to it.
+
+mount stays in the foreground until Ctrl-C, or until DIR is unmounted; with --daemon it returns
+once the mount answers. A dead mount of tesserafs at DIR is cleared first.
+
+` + exitHelp,
+		Example: "  tesserafs mount /data/tessera /mnt/tessera\n  tesserafs mount /data/tessera /mnt/tessera --daemon",
+		Args:    arguments("SOURCE", "DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runMount(cmd.Context(), cmd, f, args[0], args[1])
+		},
+	}
+	fl := cmd.Flags()
+	fl.BoolVar(&f.daemon, "daemon", f.daemon, "return once the mount answers, and go on in the background")
+	fl.StringVar(&f.missing, "missing-tiles", f.missing, "a tile that is listed but cannot be read: error (reads fail) or fill (reads give fill values)")
+	fl.Var(&f.memory, "memory", "limit of what is kept for speed: mapped tiles, and as root copies of what is read again and again")
+	fl.BoolVar(&f.allowOther, "allow-other", f.allowOther, "let other users read, too")
+	fl.StringVar(&f.logFormat, "log-format", f.logFormat, "text or json")
+	fl.StringVar(&f.logLevel, "log-level", f.logLevel, "debug, info, warn or error (default info in a file, warn elsewhere)")
+	fl.StringVar(&f.logFile, "log-file", f.logFile, "file to append the log to (default with --daemon a file in the state directory, otherwise standard error)")
+	return cmd
+}
+
+// least is the smallest --memory: less maps so little at once that reads go back and forth.
+const least = 64 << 20
+
+// check says what of the flags cannot be meant.
+func (f mountFlags) check() error {
+	if f.missing != "error" && f.missing != "fill" {
+		return usageError("--missing-tiles is error or fill, not %q", f.missing)
+	}
+	if f.memory < least {
+		return usageError("--memory is at least %s, not %s", byteSize(least), f.memory)
+	}
+	if f.logFormat != "text" && f.logFormat != "json" {
+		return usageError("--log-format is text or json, not %q", f.logFormat)
+	}
+	if _, ok := logLevels[f.logLevel]; !ok && f.logLevel != "" {
+		return usageError("--log-level is debug, info, warn or error, not %q", f.logLevel)
+	}
+	return nil
+}
+
+func (f mountFlags) policy() synth.MissingPolicy {
+	if f.missing == "fill" {
+		return synth.MissingFill
+	}
+	return synth.MissingError
+}
+
+func runMount(ctx context.Context, cmd *cobra.Command, f mountFlags, source, dir string) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	starter, err := openHandover()
+	if err != nil {
+		return err
+	}
+	if f.daemon && starter == nil {
+		return startDaemon(ctx, cmd.OutOrStdout(), dir)
+	}
+	// A terminal or pipe that is gone must not take the mount with it.
+	signal.Ignore(syscall.SIGPIPE)
+	log, err := f.openLog(dir)
+	if err != nil {
+		return err
+	}
+	m, err := newMount(ctx, f, source, dir, log.Logger)
+	if err != nil {
+		return err
+	}
+	summary := m.summary(f.daemon, log.file)
+	if starter != nil {
+		err = log.leaveTerminal()
+		if err == nil {
+			err = starter.say(summary)
+		}
+	} else {
+		_, err = fmt.Fprint(cmd.OutOrStdout(), summary)
+	}
+	if err != nil {
+		_ = m.server.Unmount()
+		return fmt.Errorf("cannot say that %s is mounted, so it is unmounted again: %w", dir, err)
+	}
+	if err := m.serve(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "unmounted %s\n", dir)
+	return nil
+}
+
+// mounted is an archive shown in a directory.
+type mounted struct {
+	dir     string // absolute
+	archive *archive
+	cache   *tilecache.Cache
+	tree    *synth.Tree
+	server  *fusefs.Server
+	log     *slog.Logger
+}
+
+// newMount checks everything that can be checked at once, finds the tiles, and mounts.
+func newMount(ctx context.Context, f mountFlags, source, dir string, log *slog.Logger) (*mounted, error) {
+	if dead, err := clearDead(dir); err != nil {
+		return nil, fmt.Errorf("cannot clear the dead mount on %s: %w", dir, err)
+	} else if dead {
+		log.Warn("cleared a dead mount", "dir", dir)
+	}
+	if err := checkMountPoint(dir); err != nil {
+		return nil, err
+	}
+	if root, _, err := catalogue.Locate(source); err == nil { // otherwise openArchive says why
+		if err := checkApart(root, dir); err != nil {
+			return nil, err
+		}
+	}
+	h := thisHost()
+	if err := h.checkDevice(); err != nil {
+		return nil, err
+	}
+	if err := h.checkHelper(); err != nil {
+		return nil, err
+	}
+	if f.allowOther {
+		if err := h.checkOthers(); err != nil {
+			return nil, err
+		}
+	}
+	a, err := openArchive(ctx, source, log)
+	if err != nil {
+		return nil, err
+	}
+	m := &mounted{dir: dir, archive: a, log: log}
+	// A quarter for mappings, though not more than they can use; the rest for copies.
+	maps := min(int64(f.memory)/4, 128<<20)
+	m.cache = tilecache.New(a.source, tilecache.Config{MappedBytes: maps})
+	var server atomic.Pointer[fusefs.Server] // set once it serves, which is before status.json can be read
+	m.tree, err = synth.New(synth.Config{
+		Catalogue: a.catalogue, Cache: m.cache, Missing: f.policy(), Log: log,
+		Mount: func() synth.MountInfo {
+			info := synth.MountInfo{
+				Dir: dir, Source: a.source.String(), Version: buildVersion(), PID: os.Getpid(),
+				Options: map[string]any{"missing_tiles": f.missing, "memory": int64(f.memory), "allow_other": f.allowOther},
+			}
+			if s := server.Load(); s != nil {
+				info.Door = s.Stats()
+			}
+			return info
+		},
+	})
+	if err != nil {
+		m.cache.Close()
+		return nil, err
+	}
+	total := int64(0)
+	for _, ds := range a.catalogue.Datasets {
+		total += ds.Bytes()
+	}
+	m.server, err = fusefs.Mount(dir, m.tree.Root(), fusefs.Config{
+		AllowOther: f.allowOther, FsName: a.source.String(), HotBytes: int64(f.memory) - maps, Log: log,
+		Size: func() int64 { return total },
+	})
+	if err != nil {
+		m.close()
+		return nil, err
+	}
+	server.Store(m.server)
+	log.Info("mounted", "source", a.source.String(), "dir", dir, "pid", os.Getpid())
+	return m, nil
+}
+
+func (m *mounted) close() {
+	if err := m.tree.Close(); err != nil {
+		m.log.Warn("closing the tree", "error", err)
+	}
+	if err := m.cache.Close(); err != nil {
+		m.log.Warn("closing tiles", "error", err)
+	}
+}
+
+// serve returns when nothing is shown any more, because somebody unmounted or because ctx ended.
+func (m *mounted) serve(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- m.server.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		if err := m.server.Unmount(); err != nil {
+			if _, still := fusefs.Mounted(m.dir); still {
+				return err
+			}
+			// Clients or reads that do not end, end with this process, so nothing waits for them.
+			m.log.Warn("unmounting", "error", err)
+			return nil
+		}
+	}
+	m.log.Info("unmounted", "dir", m.dir)
+	m.close()
+	return nil
+}
+
+// summary says what is shown, where, and what to do with it.
+func (m *mounted) summary(daemon bool, logFile *os.File) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s is shown at %s\n\n", m.archive.source, m.dir)
+	table(&b, "  ", datasetTable(m.archive.datasets()))
+	facts := [][]string{
+		{"stores:", filepath.Join(m.dir, "<dataset>", "zones", "<year>", "utm<ZZ>_<year>.zarr")},
+		{"open one:", `xr.open_zarr(` + strconv.Quote(filepath.Join(m.dir, m.archive.largestStore())) + `)`},
+		{"unmount:", "tesserafs unmount " + shellWord(m.dir)},
+	}
+	if !daemon {
+		facts[2][1] = "Ctrl-C, or " + facts[2][1]
+	}
+	if logFile != nil {
+		facts = append(facts, []string{"log:", logFile.Name()})
+	}
+	b.WriteByte('\n')
+	table(&b, "  ", facts)
+	return b.String()
+}
+
+// largestStore is the path of the store with the most tiles of the newest year of the first dataset.
+func (a *archive) largestStore() string {
+	ds := a.catalogue.Datasets[0]
+	years := ds.Years()
+	year := years[len(years)-1]
+	most, zone := 0, 0
+	for _, z := range ds.Zones(year) {
+		if n := ds.Tiles(year, z).Len(); n > most {
+			most, zone = n, z
+		}
+	}
+	return fmt.Sprintf("%s/zones/%d/utm%02d_%d.zarr", ds.Name(), year, zone, year)
+}

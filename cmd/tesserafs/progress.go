@@ -1,0 +1,57 @@
+package main
+
+import (
+	"os"
+	"sync"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+)
+
+// progress shows how many tiles are done, on a terminal: where standard error is none, mpb prints
+// nothing.
+type progress struct {
+	what  string
+	total int64 // 0: not known
+
+	mu    sync.Mutex // guards what follows: the bar is made when there is something to show
+	bars  *mpb.Progress
+	bar   *mpb.Bar
+	ended bool
+}
+
+func newProgress(what string, total int64) *progress { return &progress{what: what, total: total} }
+
+// set shows that so many tiles are done. Several goroutines may call it; the highest number counts.
+func (p *progress) set(tiles int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return
+	}
+	if p.bar == nil {
+		p.bars = mpb.New(mpb.WithOutput(os.Stderr), mpb.WithWidth(40))
+		before := mpb.PrependDecorators(decor.Name(p.what + " "))
+		if p.total > 0 {
+			p.bar = p.bars.New(p.total, mpb.BarStyle(), before, mpb.BarRemoveOnComplete(),
+				mpb.AppendDecorators(decor.CountersNoUnit("%d of %d tiles")))
+		} else {
+			p.bar = p.bars.New(0, mpb.SpinnerStyle(), before, mpb.BarRemoveOnComplete(),
+				mpb.AppendDecorators(decor.CurrentNoUnit("%d tiles")))
+		}
+	}
+	if int64(tiles) > p.bar.Current() {
+		p.bar.SetCurrent(int64(tiles))
+	}
+}
+
+// end takes the bar off the terminal.
+func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	if p.bar != nil {
+		p.bar.Abort(true)
+		p.bars.Wait()
+	}
+}
