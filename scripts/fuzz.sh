@@ -8,7 +8,7 @@ count=0
 for package in $(go list ./...); do
     for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
         printf '\n=== %s %s for %s\n' "$package" "$target" "$fuzztime"
-        go test -run '^$' -fuzz "^$target\$" -fuzztime "$fuzztime" "$package"
+        go test -run '^$' -fuzzminimizetime 10x -fuzz "^$target\$" -fuzztime "$fuzztime" "$package"
         count=$((count + 1))
     done
 done

@@ -160,7 +160,7 @@ def test_tar(small_store, tmp_path, options):
     same_bytes(small_store, copy)
 
 
-def test_rsync(small, room, tmp_path):
+def test_rsync(small, tmp_path):
     """Catches sizes or times that change between looks, or with a remount: rsync would copy again."""
     copy, where = tmp_path / "copy", tmp_path / "mnt"
     with Mount(small.root, where) as mounted:

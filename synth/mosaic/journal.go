@@ -52,6 +52,13 @@ func (j *Journal) Failures() (list []Entry, unlisted int64) {
 	return sorted(j.failures), j.unlisted
 }
 
+// hasFailed tells whether one of the objects could not be read.
+func (j *Journal) hasFailed(objects ...string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.ContainsFunc(objects, func(o string) bool { return j.failures[o] != nil })
+}
+
 // Warnings lists what was warned of, by name.
 func (j *Journal) Warnings() []Entry {
 	j.mu.Lock()

@@ -131,11 +131,15 @@ func (m *Mosaic) Close() {
 }
 
 // Check says whether what a block was made of is still what it was: nil, or vfs.ErrChanged or
-// vfs.ErrDamaged. Tiles that were never read are not looked at.
+// vfs.ErrDamaged. Tiles that were never read are not looked at; one that failed is damaged still, so
+// that nobody keeps the fill that stands for it.
 func (m *Mosaic) Check(ctx context.Context, b *Block) error {
 	for _, t := range b.Tiles {
 		l, ok := m.tiles.Get(t.Embeddings)
 		if !ok {
+			if m.Journal.hasFailed(t.Embeddings, t.Scales, t.Landmask) {
+				return fmt.Errorf("%w: %s", vfs.ErrDamaged, t.Embeddings)
+			}
 			continue
 		}
 		o, err := m.pin(ctx, t, l)

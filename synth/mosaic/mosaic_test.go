@@ -396,6 +396,11 @@ func TestFaults(t *testing.T) {
 					a.check(t, rng, 20, good)
 				}
 
+				if f.fill == nil {
+					if err := a.mosaic.Check(t.Context(), &a.block); err == nil {
+						t.Error("Check finds nothing, so a front door would keep the fill")
+					}
+				}
 				list, _ := a.mosaic.Journal.Failures()
 				if len(list) != 1 || !strings.HasPrefix(list[0].Object, "tile1") || !strings.Contains(list[0].Reason, f.reason) {
 					t.Errorf("failures are %+v, not one of tile1 with %q", list, f.reason)

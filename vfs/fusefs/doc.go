@@ -33,7 +33,9 @@
 //   - Names, attributes and the absence of names: by the kernel, for an hour. Trees do not change.
 //   - Listings: by the kernel, as long as it has memory (FOPEN_CACHE_DIR).
 //   - Files below 1 MiB: by the page cache (FOPEN_KEEP_CACHE), unless their Check fails at the open.
-//   - Files from 1 MiB on: not (FOPEN_DIRECT_IO), except as hot copies, below.
+//   - Files from 1 MiB on: as hot copies, below; those that get none, by the page cache once they were
+//     read about half or more (FOPEN_KEEP_CACHE, unless their Check fails at the open), and before that
+//     not (FOPEN_DIRECT_IO).
 //   - Volatile files: nothing, not even their attributes. Each open takes a snapshot that all its
 //     reads are answered from; while one is open, stat shows the size of the newest.
 //
@@ -47,9 +49,12 @@
 //     file's in the same run; 1.5 where the tree copies. One GiB takes 0.3 s of processor time,
 //     client included. Through the page cache a first read gives
 //     half as much, as the kernel asks for 128 KiB at a time and copies twice. The price: reading again
-//     asks again, which hot copies are for. CAP_DIRECT_IO_ALLOW_MMAP keeps numpy.memmap working.
+//     asks again, which hot copies and the page cache are for. CAP_DIRECT_IO_ALLOW_MMAP keeps numpy.memmap working.
 //   - FOPEN_KEEP_CACHE for small ones, as they are opened often (zarr.json, coordinates) and a few
 //     requests get them whole.
+//   - FOPEN_KEEP_CACHE for big files that were read before: the second read fills the page cache, with
+//     a read-ahead of 4 MiB as root, and those after it have a plain file's speed for as long as the
+//     kernel has room. It takes the memory back by itself.
 //   - FOPEN_NOFLUSH: nothing is written, so closing a file needs not ask.
 //   - MaxWrite 1 MiB, which bounds reads too, with DisableSplice: splicing fails for requests of that
 //     length, and copying is as fast.

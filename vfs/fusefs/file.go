@@ -30,6 +30,8 @@ const (
 
 // fileState is what is remembered of a file while the kernel knows it.
 type fileState struct {
+	answered atomic.Int64 // bytes this process gave to handles now closed
+
 	size int64 // when it was looked up; of a file that may become hot it does not change
 	heat       // of such a file; guarded by hot.mu
 
@@ -72,9 +74,9 @@ func (n *fileNode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uin
 		}
 		n.s.open.Add(1)
 		return h, fuse.FOPEN_NOFLUSH | keep, 0
-	case n.s.hot == nil || n.state == nil:
+	case n.s.hot == nil:
 		n.s.open.Add(1)
-		return h, fuse.FOPEN_NOFLUSH | fuse.FOPEN_DIRECT_IO, 0
+		return h, fuse.FOPEN_NOFLUSH | n.bigFile(ctx), 0
 	}
 	verdict := usable
 	if n.s.hot.keeps(ctx, n) {
@@ -87,11 +89,25 @@ func (n *fileNode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uin
 	}
 	n.s.open.Add(1)
 	h.counted = true // from here on nothing may fail
-	if h.copy = n.s.hot.open(n, verdict); h.copy != nil {
+	var full bool
+	if h.copy, full = n.s.hot.open(n, verdict); h.copy != nil {
 		n.s.hotOpens.Add(1)
 		return &hotHandle{h}, fuse.FOPEN_NOFLUSH, 0
 	}
-	return h, fuse.FOPEN_NOFLUSH | fuse.FOPEN_DIRECT_IO, 0
+	if !full {
+		return h, fuse.FOPEN_NOFLUSH | fuse.FOPEN_DIRECT_IO, 0
+	}
+	return h, fuse.FOPEN_NOFLUSH | n.bigFile(ctx), 0
+}
+
+// bigFile says how a file of directFrom and more is opened that gets no hot copy: around the page
+// cache, which is the quickest way to read it once; through it, so that the kernel keeps what it has
+// room for, when it was read about half or more before. Bytes that may be stale are read around it.
+func (n *fileNode) bigFile(ctx context.Context) uint32 {
+	if n.state.answered.Load() < n.file.Attr().Size/2 || n.s.check(ctx, n.file) != nil {
+		return fuse.FOPEN_DIRECT_IO
+	}
+	return fuse.FOPEN_KEEP_CACHE
 }
 
 // check asks a file that can tell whether kept bytes are still its own. A panic is an answer too, as
@@ -188,6 +204,9 @@ func (h *handle) snapshot(ctx context.Context) {
 
 func (h *handle) Release(context.Context) syscall.Errno {
 	h.n.s.open.Add(-1)
+	if h.n.state != nil {
+		h.n.state.answered.Add(h.read.Load())
+	}
 	if st := h.n.state; h.volatile && st != nil {
 		st.mu.Lock()
 		st.open--

@@ -58,6 +58,7 @@ type heat struct {
 	read   int64  // bytes this process answered
 	queued bool   // is in the queue, or being copied
 	barred bool   // never again: a read of it failed, or it has changed
+	full   bool   // there was no room for a copy when it was last asked for
 
 	filled chan struct{} // closed when the copying under way has ended; nil: none is under way
 	left   chan struct{} // closed when no handle asks any more; nil: nobody waits for that
@@ -142,10 +143,11 @@ func (h *hot) await(ctx context.Context, c <-chan struct{}, most time.Duration) 
 	}
 }
 
-// open counts a new handle and returns the copy it must read, or nil when it must ask this process.
+// open counts a new handle and returns the copy it must read, or nil when it must ask this process;
+// full tells then that there was no room for a copy.
 // A copy that is not usable is shown only where other open handles read it already, as the kernel
 // then demands it; those who opened it before it changed have made it so.
-func (h *hot) open(n *fileNode, v verdict) *hotCopy {
+func (h *hot) open(n *fileNode, v verdict) (c *hotCopy, full bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := &n.state.heat
@@ -160,13 +162,13 @@ func (h *hot) open(n *fileNode, v verdict) *hotCopy {
 		if t.copy == nil || t.asking > 0 || v != usable {
 			t.asking++
 			h.consider(n)
-			return nil
+			return nil, t.full
 		}
 		t.shown = t.copy
 	}
 	t.copying++
 	t.shown.refs++
-	return t.shown
+	return t.shown, false
 }
 
 // release takes back what open counted. The kernel has left the copy by then.
@@ -211,6 +213,7 @@ func (h *hot) bring(t *heat) {
 func (h *hot) consider(n *fileNode) {
 	t := &n.state.heat
 	size := n.state.size
+	t.full = t.full || size > h.budget
 	if t.queued || t.barred || t.copy != nil || t.count < hotOpens || t.read < size/2 || size > h.budget {
 		return
 	}
@@ -263,7 +266,7 @@ func (h *hot) admit(n *fileNode, size int64) bool {
 		}
 		room += c.size
 	}
-	if room < size {
+	if want.full = room < size; want.full {
 		want.queued = false
 		return false
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,9 @@ const (
 
 	// maxRead is the longest read the kernel asks for at once.
 	maxRead = 1 << 20
+
+	// readAhead keeps a few requests under way while a file is read in sequence.
+	readAhead = 4 << 20
 )
 
 // Config says how a tree is shown.
@@ -132,6 +136,9 @@ func mount(dir string, root vfs.Dir, cfg Config, ino func(uint64, string) uint64
 	if cfg.HotBytes > 0 {
 		s.hot = newHot(s.fuse, cfg.HotBytes, s.log)
 	}
+	if direct {
+		s.widenReadAhead()
+	}
 	go s.serve()
 	// This waits for the first answer. It also makes the kernel forget poll(2) for this mount,
 	// without which a Go client in this process could block its own scheduler.
@@ -140,6 +147,16 @@ func mount(dir string, root vfs.Dir, cfg Config, ino func(uint64, string) uint64
 		return nil, fmt.Errorf("the mount on %s does not answer: %w", dir, err)
 	}
 	return s, nil
+}
+
+// widenReadAhead lets the kernel read ahead in requests of the full length when a file is read
+// through the page cache. FUSE has no word for more than 128 KiB; only root can ask for it, here.
+// Where /sys is read-only, as in containers, such reads are slower and nothing else.
+func (s *Server) widenReadAhead() {
+	path := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(s.dev), unix.Minor(s.dev))
+	if err := os.WriteFile(path, []byte(strconv.Itoa(readAhead>>10)), 0); err != nil {
+		s.log.Debug("read-ahead stays at the kernel's own", "reason", err)
+	}
 }
 
 // options are explained in the package doc.

@@ -65,7 +65,7 @@ type fileNode struct {
 	s    *Server
 	file vfs.File
 
-	state *fileState // of volatile files and those that may become hot; nil otherwise
+	state *fileState // of volatile and big files; nil otherwise
 }
 
 var (
@@ -108,7 +108,7 @@ func (n *dirNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (
 		return n.NewInode(ctx, &dirNode{s: n.s, dir: node}, id), 0
 	case vfs.File:
 		child := &fileNode{s: n.s, file: node}
-		if a.Volatile || n.s.hot != nil && a.Size >= directFrom {
+		if a.Volatile || a.Size >= directFrom {
 			child.state = &fileState{size: a.Size}
 		}
 		return n.NewInode(ctx, child, id), 0
