@@ -4,7 +4,6 @@ A window of a store is painted: fill first, then every tile that touches it in c
 each over what was there. The rules are those of the README and of synth/mosaic's documentation;
 nothing here shares code with the filesystem.
 """
-import functools
 import math
 
 import numpy as np
@@ -61,6 +60,7 @@ class ZoneYear:
         self.archive = archive
         self.tiles = [tile for tile in archive.tiles if (tile.year, tile.zone) == (year, zone)]  # in catalogue order
         self.epsg = 32600 + zone
+        self._pixels = {}
         edges = []
         for tile in self.tiles:
             left, top, height, width = footprint(tile)
@@ -75,13 +75,14 @@ class ZoneYear:
             (math.floor((self.northing - top) / PIXEL), math.floor((left - self.easting) / PIXEL), height, width)
             for left, top, _, _, height, width in edges]
 
-    @functools.cache
     def pixels(self, index):
-        """Embeddings and scales of a tile, or the Damaged it is."""
-        try:
-            return read_tile(self.archive, self.tiles[index])
-        except Damaged as damaged:
-            return damaged
+        """Embeddings and scales of a tile, or the Damaged it is; read once."""
+        if index not in self._pixels:
+            try:
+                self._pixels[index] = read_tile(self.archive, self.tiles[index])
+            except Damaged as damaged:
+                self._pixels[index] = damaged
+        return self._pixels[index]
 
     def chunks(self):
         """(row, col) of the chunks there must be: those a footprint touches."""
