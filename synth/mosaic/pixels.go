@@ -166,25 +166,68 @@ type writer struct {
 	referred int64
 }
 
-// span answers the bytes [from, to) of one row, which belong to one tile or to none.
+// span answers the bytes [from, to) of one row, which belong to one tile or to none. Long runs of
+// data and of nodata get pieces of their own; what lies between them is copied in one go.
 func (w *writer) span(ctx context.Context, v *view, tile, row int, from, to int64, r *byteRange) error {
-	n := int(to - from)
 	if tile < 0 {
-		w.zero(n)
+		w.zero(int(to - from))
 		return nil
 	}
-	l, rect, o := v.tiles[tile], v.rects[tile], v.pins[tile].embeddings
-	tileRow := row - rect.Row
-	col0, col1 := r.col(from)-rect.Col, r.col(to-1)-rect.Col+1
-	kind := l.valid.kind(tileRow, col0, col1)
-	if kind == rowNone {
-		w.zero(n)
+	t := tileRow{
+		loaded: v.tiles[tile], object: v.pins[tile].embeddings, row: row - v.rects[tile].Row,
+		start: from - int64(r.col(from)-v.rects[tile].Col)*r.pixelBytes - from%r.pixelBytes,
+	}
+	col0, col1 := t.col(from), t.col(to-1)+1
+	switch t.loaded.valid.kind(t.row, col0, col1) {
+	case rowAll:
+		return w.data(ctx, t, from, to)
+	case rowNone:
+		w.zero(int(to - from))
 		return nil
 	}
-	skip := from % r.pixelBytes // of the first pixel
-	pos := l.embeddings.offset + int64(tileRow)*l.embeddings.rowBytes + int64(col0)*r.pixelBytes + skip
-	if kind == rowAll && w.mayRefer(n) {
-		piece, err := o.Refer(pos, n)
+	pending := from // what is not answered yet
+	for col := col0; col < col1; {
+		end, data := t.loaded.valid.run(t.row, col, col1)
+		begin, finish := max(from, t.offset(col)), min(to, t.offset(end))
+		if w.mayRefer(int(finish - begin)) {
+			if err := w.mixed(ctx, t, pending, begin); err != nil {
+				return err
+			}
+			if data {
+				if err := w.data(ctx, t, begin, finish); err != nil {
+					return err
+				}
+			} else {
+				w.zero(int(finish - begin))
+			}
+			pending = finish
+		}
+		col = end
+	}
+	return w.mixed(ctx, t, pending, to)
+}
+
+// tileRow is a row of a tile as it lies in a block: column 0 is at offset start of the block.
+type tileRow struct {
+	*loaded
+	object *tilecache.Object
+	row    int
+	start  int64
+}
+
+func (t tileRow) col(off int64) int    { return int((off - t.start) / grid.Bands) }
+func (t tileRow) offset(col int) int64 { return t.start + int64(col)*grid.Bands }
+
+// position is where the byte at an offset of the block lies in the tile's embeddings.
+func (t tileRow) position(off int64) int64 {
+	return t.embeddings.offset + int64(t.row)*t.embeddings.rowBytes + off - t.start
+}
+
+// data answers with the tile's bytes as they are.
+func (w *writer) data(ctx context.Context, t tileRow, from, to int64) error {
+	n := int(to - from)
+	if w.mayRefer(n) {
+		piece, err := t.object.Refer(t.position(from), n)
 		if err != nil {
 			return err
 		}
@@ -193,15 +236,23 @@ func (w *writer) span(ctx context.Context, v *view, tile, row int, from, to int6
 			return nil
 		}
 	}
-	return w.copy(ctx, o, pos, n, func(dst []byte) {
-		if kind != rowMixed {
-			return
-		}
-		l.valid.eachNoData(tileRow, col0, col1, func(col int) {
-			px := int64(col-col0)*r.pixelBytes - skip
-			clear(dst[max(0, px):min(int64(n), px+r.pixelBytes)])
-		})
+	return t.object.ReadAt(ctx, w.place(n), t.position(from))
+}
+
+// mixed answers with a copy in which the pixels that are not data are zero.
+func (w *writer) mixed(ctx context.Context, t tileRow, from, to int64) error {
+	if from == to {
+		return nil
+	}
+	dst := w.place(int(to - from))
+	if err := t.object.ReadAt(ctx, dst, t.position(from)); err != nil {
+		return err
+	}
+	t.valid.eachNoData(t.row, t.col(from), t.col(to-1)+1, func(col int) {
+		px := t.offset(col)
+		clear(dst[max(from, px)-from : min(to, px+grid.Bands)-from])
 	})
+	return nil
 }
 
 // mayRefer tells whether a run of n bytes gets a piece of its own. Two places are kept free, so
@@ -240,13 +291,4 @@ func (w *writer) zero(n int) {
 	if n > 0 {
 		clear(w.place(n))
 	}
-}
-
-func (w *writer) copy(ctx context.Context, o *tilecache.Object, pos int64, n int, finish func(dst []byte)) error {
-	dst := w.place(n)
-	if err := o.ReadAt(ctx, dst, pos); err != nil {
-		return err
-	}
-	finish(dst)
-	return nil
 }

@@ -213,8 +213,11 @@ func (h *hot) bring(t *heat) {
 func (h *hot) consider(n *fileNode) {
 	t := &n.state.heat
 	size := n.state.size
-	t.full = t.full || size > h.budget
-	if t.queued || t.barred || t.copy != nil || t.count < hotOpens || t.read < size/2 || size > h.budget {
+	if t.queued || t.barred || t.copy != nil || t.count < hotOpens || t.read < size/2 {
+		return
+	}
+	if _, ok := h.room(t, size); !ok {
+		t.full = true
 		return
 	}
 	select {
@@ -239,15 +242,10 @@ func (h *hot) unref(c *hotCopy) {
 	}
 }
 
-// admit makes room for a copy and reserves it, or takes the file off the queue. Copies that nobody reads make way, but only if they
-// were opened less often of late: so reading once through more files than fit leaves in place what
-// is read again and again.
-func (h *hot) admit(n *fileNode, size int64) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	want := &n.state.heat
-	h.bring(want)
-	var victims []*hotCopy
+// room tells whether there is room for a copy, and which copies must make way for it: those that
+// nobody reads, and that were opened less often of late. So reading once through more files than fit
+// leaves in place what is read again and again.
+func (h *hot) room(want *heat, size int64) (victims []*hotCopy, ok bool) {
 	for c := range h.copies {
 		t := &c.node.state.heat
 		h.bring(t)
@@ -261,12 +259,21 @@ func (h *hot) admit(n *fileNode, size int64) bool {
 	room := h.budget - h.used
 	for i, c := range victims {
 		if room >= size {
-			victims = victims[:i]
-			break
+			return victims[:i], true
 		}
 		room += c.size
 	}
-	if want.full = room < size; want.full {
+	return victims, room >= size
+}
+
+// admit makes room for a copy and reserves it, or takes the file off the queue.
+func (h *hot) admit(n *fileNode, size int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	want := &n.state.heat
+	h.bring(want)
+	victims, ok := h.room(want, size)
+	if want.full = !ok; !ok {
 		want.queued = false
 		return false
 	}
