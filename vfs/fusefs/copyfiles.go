@@ -4,18 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
 
-// copyFiles makes unlinked files in memory for hot copies.
+// copyFiles makes unlinked files in memory for hot copies, and tells the kernel of them.
 type copyFiles struct {
-	mnt int // root of a tmpfs that lies in no directory; -1: none, memfds instead
+	server *fuse.Server
+	mnt    int // root of a tmpfs that lies in no directory; -1: none, memfds instead
 }
 
 // newCopyFiles mounts a tmpfs of huge pages, which is read a third faster than one of small pages.
-func newCopyFiles() *copyFiles {
+func newCopyFiles(server *fuse.Server) *copyFiles {
 	mnt, err := privateMount("tmpfs", [][2]string{
 		{"huge", "within_size"}, {"mode", "0700"},
 		{"size", "0"}, {"nr_inodes", "0"}, // no limits but hot's own
@@ -24,7 +26,7 @@ func newCopyFiles() *copyFiles {
 		// An old kernel, or one without huge pages.
 		mnt = -1
 	}
-	return &copyFiles{mnt}
+	return &copyFiles{server, mnt}
 }
 
 func (c *copyFiles) close() {
@@ -53,22 +55,52 @@ func (c *copyFiles) create(size int64) (*os.File, error) {
 	return file, nil
 }
 
+// register names a file to the kernel, which may then be told to read it by itself.
+func (c *copyFiles) register(file *os.File) (int32, error) {
+	id, errno := c.server.RegisterBackingFd(&fuse.BackingMap{Fd: int32(file.Fd())})
+	if errno != 0 {
+		return 0, fmt.Errorf("register a file for FUSE passthrough: %w", errno)
+	}
+	return id, nil
+}
+
+// remove takes the name back and closes the file. The kernel keeps it for as long as it is mapped.
+func (c *copyFiles) remove(file *os.File, id int32) {
+	_ = c.server.UnregisterBackingFd(id) // fails when the mount has ended, and the name with it
+	_ = file.Close()
+}
+
 // probe tries whether the kernel would read such a file by itself.
-func (c *copyFiles) probe(server *fuse.Server) error {
-	if server.KernelSettings().Flags64()&fuse.CAP_PASSTHROUGH == 0 {
+func (c *copyFiles) probe() error {
+	if c.server.KernelSettings().Flags64()&fuse.CAP_PASSTHROUGH == 0 {
 		return errors.New("this kernel has no FUSE passthrough (Linux 6.9)")
 	}
 	file, err := c.create(1)
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	id, errno := server.RegisterBackingFd(&fuse.BackingMap{Fd: int32(file.Fd())})
-	if errno != 0 {
-		return fmt.Errorf("FUSE passthrough is not permitted, which needs root: %w", errno)
+	id, err := c.register(file)
+	if err != nil {
+		_ = file.Close()
+		return fmt.Errorf("%w; it needs root", err)
 	}
-	if errno := server.UnregisterBackingFd(id); errno != 0 {
-		return fmt.Errorf("unregister a passthrough file: %w", errno)
-	}
+	c.remove(file, id)
 	return nil
+}
+
+// rawDoor is go-fuse's file system, with the kernel's name of a hot copy added to the answer of an
+// open. go-fuse would do that by itself (FilePassthroughFder), but counts a handle without a copy
+// that is being closed as one with, when the next open has got a copy by then; the copy's name is
+// then taken back while the kernel still needs it, and opens fail (seen with v2.12.1, bridge.Release).
+type rawDoor struct {
+	fuse.RawFileSystem
+	backing sync.Map // of opens under way: their Cancel channel to an int32
+}
+
+func (d *rawDoor) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	status := d.RawFileSystem.Open(cancel, in, out)
+	if id, ok := d.backing.LoadAndDelete(cancel); ok {
+		out.BackingID = id.(int32)
+	}
+	return status
 }

@@ -92,7 +92,8 @@ func (n *fileNode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uin
 	var full bool
 	if h.copy, full = n.s.hot.open(n, verdict); h.copy != nil {
 		n.s.hotOpens.Add(1)
-		return &hotHandle{h}, fuse.FOPEN_NOFLUSH, 0
+		n.s.raw.backing.Store(ctx.Done(), h.copy.id)
+		return h, fuse.FOPEN_NOFLUSH | fuse.FOPEN_PASSTHROUGH, 0
 	}
 	if !full {
 		return h, fuse.FOPEN_NOFLUSH | fuse.FOPEN_DIRECT_IO, 0
@@ -171,17 +172,10 @@ type handle struct {
 	volatile bool
 }
 
-// hotHandle is an open file that the kernel reads from a copy by itself.
-type hotHandle struct{ *handle }
-
 var (
-	_ gofs.FileReader          = (*handle)(nil)
-	_ gofs.FileReleaser        = (*handle)(nil)
-	_ gofs.FilePassthroughFder = (*hotHandle)(nil)
+	_ gofs.FileReader   = (*handle)(nil)
+	_ gofs.FileReleaser = (*handle)(nil)
 )
-
-// PassthroughFd is asked for by go-fuse while the file is being opened.
-func (h *hotHandle) PassthroughFd() (int, bool) { return int(h.copy.file.Fd()), true }
 
 // snapshot reads a volatile file as it is now.
 func (h *handle) snapshot(ctx context.Context) {

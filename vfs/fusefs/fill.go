@@ -41,6 +41,13 @@ func (h *hot) fill(ctx context.Context, n *fileNode, buf []byte) {
 		return
 	}
 	file, err := h.copy(ctx, n, size, buf)
+	var id int32
+	if err == nil {
+		if id, err = h.files.register(file); err != nil {
+			_ = file.Close()
+			err = fmt.Errorf("%w: %w", errOwn, err)
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t.queued = false
@@ -52,7 +59,7 @@ func (h *hot) fill(ctx context.Context, n *fileNode, buf []byte) {
 		h.log.Debug("no hot copy", "path", n.Path(nil), "reason", err)
 		return
 	}
-	c := &hotCopy{node: n, file: file, size: size, refs: 1}
+	c := &hotCopy{node: n, file: file, id: id, size: size, refs: 1}
 	h.copies[c] = struct{}{}
 	t.copy = c
 	if t.barred { // it was found changed meanwhile

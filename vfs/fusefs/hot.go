@@ -70,15 +70,15 @@ type heat struct {
 type hotCopy struct {
 	node *fileNode
 	file *os.File
+	id   int32 // the kernel's name for file
 	size int64
 	refs int // one of heat.copy, one of each handle
 }
 
-// newHot returns nil where the kernel or the lack of privilege forbid passthrough. That is tried
-// here, once: go-fuse gives it up for the whole mount when it fails for one file.
+// newHot returns nil where the kernel or the lack of privilege forbid passthrough.
 func newHot(server *fuse.Server, budget int64, log *slog.Logger) *hot {
-	files := newCopyFiles()
-	if err := files.probe(server); err != nil {
+	files := newCopyFiles(server)
+	if err := files.probe(); err != nil {
 		files.close()
 		log.Debug("hot copies are off", "reason", err)
 		return nil
@@ -236,7 +236,7 @@ func (h *hot) drop(t *heat) {
 
 func (h *hot) unref(c *hotCopy) {
 	if c.refs--; c.refs == 0 {
-		_ = c.file.Close()
+		h.files.remove(c.file, c.id)
 		h.used -= c.size
 		delete(h.copies, c)
 	}

@@ -300,18 +300,22 @@ func TestHotBudget(t *testing.T) {
 
 // TestHotAge would catch popularity that lasts for ever, or not at all.
 func TestHotAge(t *testing.T) {
-	h := &hot{budget: 10, used: 10, copies: map[*hotCopy]struct{}{}}
-	files := newCopyFiles()
-	defer files.close()
+	_, s := show(t, memfs.New(nil), Config{HotBytes: 10})
+	h := s.hot
+	h.used = 10
 	node := func() *fileNode {
 		return &fileNode{file: fileOf(t, memfs.File{Data: noise(10)}), state: &fileState{}}
 	}
 	old, young := node(), node()
-	f, err := files.create(10)
+	f, err := h.files.create(10)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &hotCopy{node: old, file: f, size: 10, refs: 1}
+	id, err := h.files.register(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &hotCopy{node: old, file: f, id: id, size: 10, refs: 1}
 	h.copies[c] = struct{}{}
 	old.state.heat = heat{copy: c, count: 1000}
 	young.state.heat = heat{count: 3}

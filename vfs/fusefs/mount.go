@@ -75,6 +75,7 @@ type Server struct {
 	uid  uint32
 	gid  uint32
 	fuse *fuse.Server
+	raw  *rawDoor
 	hot  *hot // nil: off
 
 	// ino gives the inode number of a name. Tests replace it to make numbers collide.
@@ -115,8 +116,8 @@ func mount(dir string, root vfs.Dir, cfg Config, ino func(uint64, string) uint64
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	opts := s.options(direct)
-	raw := gofs.NewNodeFS(&dirNode{s: s, dir: root}, opts)
-	s.fuse, err = fuse.NewServer(raw, dir, &opts.MountOptions)
+	s.raw = &rawDoor{RawFileSystem: gofs.NewNodeFS(&dirNode{s: s, dir: root}, opts)}
+	s.fuse, err = fuse.NewServer(s.raw, dir, &opts.MountOptions)
 	if err != nil {
 		if _, ok := Mounted(dir); ok { // mounted, but the kernel's first request failed
 			_ = Detach(dir)
