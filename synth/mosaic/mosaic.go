@@ -65,6 +65,22 @@ type Block struct {
 	Window grid.Rect
 	Tiles  []Tile
 	Rects  []grid.Rect // the tiles' footprints on the lattice of Window
+
+	// AsStored is the rule of consolidated stores: embeddings are the tile's own bytes whether
+	// their scale counts or not, and scales are +Inf where no tile lies. Without it, the rule of
+	// zone-year stores: embeddings are 0 wherever the scale is NaN, which it is where no tile lies.
+	AsStored bool
+
+	// Bands is how many of a pixel's bands are shown, from the first on; 0 is all of them. Fewer
+	// take AsStored.
+	Bands int
+}
+
+func (b *Block) bands() int {
+	if b.Bands == 0 {
+		return grid.Bands
+	}
+	return b.Bands
 }
 
 // Config is what a Mosaic needs.

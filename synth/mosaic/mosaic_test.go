@@ -142,11 +142,16 @@ func newArchive(tb testing.TB, policy Policy, window grid.Rect, tiles ...*testTi
 	return a
 }
 
-// paint says what a window must hold, pixel by pixel, from the tiles that are there.
-func paint(window grid.Rect, tiles ...*testTile) (embeddings, scales []byte) {
-	embeddings = make([]byte, window.Height*window.Width*grid.Bands)
+// paint says what a block must hold, pixel by pixel, from the tiles that are there.
+func paint(b *Block, tiles ...*testTile) (embeddings, scales []byte) {
+	window, bands := b.Window, b.bands()
+	embeddings = make([]byte, window.Height*window.Width*bands)
 	scales = make([]byte, window.Height*window.Width*4)
-	fillNaN(scales)
+	outside := float32(math.NaN())
+	if b.AsStored {
+		outside = float32(math.Inf(1))
+	}
+	fill(scales, math.Float32bits(outside))
 	for _, t := range tiles {
 		for r := range min(t.h, t.rect.Height) {
 			for c := range min(t.w, t.rect.Width) {
@@ -157,12 +162,15 @@ func paint(window grid.Rect, tiles ...*testTile) (embeddings, scales []byte) {
 				at, from := row*window.Width+col, r*t.w+c
 				s := float64(t.scales[from])
 				data := !math.IsNaN(s) && s > 0 && s < 1 && (t.land == nil || t.land[from] != 0)
-				px := embeddings[at*grid.Bands:][:grid.Bands]
-				if data {
+				px := embeddings[at*bands:][:bands]
+				if data || b.AsStored {
 					copy(px, t.embeddings[from*grid.Bands:])
-					binary.LittleEndian.PutUint32(scales[4*at:], math.Float32bits(t.scales[from]))
 				} else {
 					clear(px)
+				}
+				if data {
+					binary.LittleEndian.PutUint32(scales[4*at:], math.Float32bits(t.scales[from]))
+				} else {
 					binary.LittleEndian.PutUint32(scales[4*at:], nan)
 				}
 			}
@@ -187,7 +195,7 @@ func (a *archive) embeddings(t *testing.T, n int, off int64, refer bool) ([]byte
 // check compares a whole block, and n ranges of it, with what it must hold.
 func (a *archive) check(t *testing.T, rng *rand.Rand, n int, tiles ...*testTile) {
 	t.Helper()
-	wantE, wantS := paint(a.block.Window, tiles...)
+	wantE, wantS := paint(&a.block, tiles...)
 	for i := range n + 1 {
 		from, to := 0, len(wantE)
 		if i > 0 {
@@ -206,7 +214,7 @@ func (a *archive) check(t *testing.T, rng *rand.Rand, n int, tiles ...*testTile)
 				t.Fatalf("embeddings [%d,%d), refer %v: differ from byte %d on", from, to, refer, from+mismatch(got, wantE[from:to]))
 			}
 		}
-		from, to = from*4/grid.Bands, max(from*4/grid.Bands+1, to*4/grid.Bands)
+		from, to = from*4/a.block.bands(), max(from*4/a.block.bands()+1, to*4/a.block.bands())
 		got := make([]byte, to-from)
 		if err := a.mosaic.Scales(t.Context(), &a.block, got, int64(from)); err != nil {
 			t.Fatalf("scales [%d,%d): %v", from, to, err)
@@ -243,6 +251,10 @@ func TestBlocksOfRandomTiles(t *testing.T) {
 			}
 			a := newArchive(t, Fail, window, tiles...)
 			a.check(t, rng, 30, tiles...)
+			a.block.AsStored = true
+			for _, a.block.Bands = range []int{0, 4, 16} {
+				a.check(t, rng, 15, tiles...)
+			}
 		})
 	}
 }
@@ -381,7 +393,7 @@ func TestFaults(t *testing.T) {
 					}
 					rest := a.block
 					rest.Window = grid.Rect{Row: 30, Height: 10, Width: 100}
-					want, _ := paint(rest.Window, good)
+					want, _ := paint(&rest, good)
 					v, err := a.mosaic.Embeddings(t.Context(), &rest, make([]byte, len(want)), 0, false)
 					if err != nil {
 						t.Fatalf("rows without the bad tile: %v", err)

@@ -15,14 +15,17 @@ const minPiece = 4 << 10
 // zeros is what runs without data refer to. Nobody writes to it.
 var zeros = make([]byte, 128<<10)
 
-// nan is the float32 NaN that NumPy and Zarr write.
-const nan = 0x7fc00000
+// The float32 NaN that NumPy and Zarr write, and +Inf.
+const (
+	nan      = 0x7fc00000
+	infinity = 0x7f800000
+)
 
 // Embeddings answers a read of len(scratch) bytes at offset off of a block's embeddings: int8 in C
-// order (row, column, band). The range must lie inside the block. With refer, pieces may be mapped
+// order (row, column, band), of the bands the block shows. The range must lie inside the block. With refer, pieces may be mapped
 // tiles, to be handed to a system call; without, all bytes are in scratch.
 func (m *Mosaic) Embeddings(ctx context.Context, b *Block, scratch []byte, off int64, refer bool) (vfs.Vec, error) {
-	r := byteRange{off: off, end: off + int64(len(scratch)), pixelBytes: grid.Bands, window: b.Window}
+	r := byteRange{off: off, end: off + int64(len(scratch)), pixelBytes: int64(b.bands()), window: b.Window}
 	if off == 0 {
 		m.loadAhead(b)
 	}
@@ -30,7 +33,7 @@ func (m *Mosaic) Embeddings(ctx context.Context, b *Block, scratch []byte, off i
 	if err != nil {
 		return vfs.Vec{}, err
 	}
-	w := writer{scratch: scratch, refer: refer}
+	w := writer{scratch: scratch, refer: refer, asStored: b.AsStored}
 	for _, band := range v.bands {
 		for row := band.Row0; row < band.Row1; row++ {
 			for _, span := range band.Spans {
@@ -71,12 +74,16 @@ func (m *Mosaic) Scales(ctx context.Context, b *Block, p []byte, off int64) erro
 		return err
 	}
 	defer v.release()
+	outside := uint32(nan)
+	if b.AsStored {
+		outside = infinity
+	}
 	for _, band := range v.bands {
 		for _, span := range band.Spans {
 			if span.Tile < 0 {
 				for row := band.Row0; row < band.Row1; row++ {
 					if from, to := r.clip(row, span); from < to {
-						fillNaN(out[from-r.off : to-r.off])
+						fill(out[from-r.off:to-r.off], outside)
 					}
 				}
 				continue
@@ -115,9 +122,9 @@ func (v *view) spanScales(ctx context.Context, band grid.Band, span grid.Span, r
 	})
 }
 
-func fillNaN(p []byte) {
+func fill(p []byte, scale uint32) {
 	for ; len(p) >= 4; p = p[4:] {
-		binary.LittleEndian.PutUint32(p, nan)
+		binary.LittleEndian.PutUint32(p, scale)
 	}
 }
 
@@ -160,7 +167,8 @@ func (r *byteRange) col(off int64) int {
 type writer struct {
 	scratch  []byte
 	refer    bool
-	at       int // bytes answered so far
+	asStored bool // Block.AsStored
+	at       int  // bytes answered so far
 	pieces   [][]byte
 	copyEnd  int // where in scratch the last piece ends, if it lies there; else 0
 	referred int64
@@ -176,6 +184,12 @@ func (w *writer) span(ctx context.Context, v *view, tile, row int, from, to int6
 	t := tileRow{
 		loaded: v.tiles[tile], object: v.pins[tile].embeddings, row: row - v.rects[tile].Row,
 		start: from - int64(r.col(from)-v.rects[tile].Col)*r.pixelBytes - from%r.pixelBytes,
+	}
+	switch {
+	case r.pixelBytes != grid.Bands:
+		return w.prefix(ctx, t, from, to, r.pixelBytes)
+	case w.asStored:
+		return w.data(ctx, t, from, to)
 	}
 	col0, col1 := t.col(from), t.col(to-1)+1
 	switch t.loaded.valid.kind(t.row, col0, col1) {
@@ -252,6 +266,29 @@ func (w *writer) mixed(ctx context.Context, t tileRow, from, to int64) error {
 		px := t.offset(col)
 		clear(dst[max(from, px)-from : min(to, px+grid.Bands)-from])
 	})
+	return nil
+}
+
+// prefix answers with the first bands of each pixel. Here, and only here, a pixel of the block has
+// fewer bytes than one of the tile.
+func (w *writer) prefix(ctx context.Context, t tileRow, from, to, bands int64) error {
+	buf := strips.Get().(*[]byte)
+	defer strips.Put(buf)
+	step := int64(len(*buf)) / grid.Bands * bands
+	for from < to {
+		col, cut := (from-t.start)/bands, (from-t.start)%bands
+		end := min(to, from-cut+step)
+		n := (end - t.start + bands - 1) / bands // the column after the last
+		pixels := (*buf)[:(n-col)*grid.Bands]
+		if err := t.object.ReadAt(ctx, pixels, t.embeddings.offset+int64(t.row)*t.embeddings.rowBytes+col*grid.Bands); err != nil {
+			return err
+		}
+		for dst := w.place(int(end - from)); len(dst) > 0; pixels = pixels[grid.Bands:] {
+			dst = dst[copy(dst, pixels[cut:bands]):]
+			cut = 0
+		}
+		from = end
+	}
 	return nil
 }
 
