@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/image/tiff/lzw"
 )
 
@@ -26,29 +27,75 @@ func (ras *raster) unpack(data []byte, mask *Mask) error {
 		if !ras.tiled {
 			block = buf[:rows*rowBytes]
 		}
-		if err := ras.expand(block, data[offset:end]); err != nil {
+		block, err := ras.block(block, data[offset:end])
+		if err != nil {
 			return fmt.Errorf("block %d of %d: %w", i+1, len(ras.offsets), err)
 		}
 		for r := range rows {
 			line := block[r*rowBytes:][:rowBytes]
 			to := mask.Row(row0 + r)[col0:][:cols]
-			switch {
-			case ras.bits == 1:
-				for c := range to {
-					to[c] = line[c/8] >> (7 - c%8) & 1
-				}
-			case ras.differences:
-				sum := byte(0)
-				for c := range to {
-					sum += line[c]
-					to[c] = sum
-				}
-			default:
+			if ras.bits == 8 {
 				copy(to, line)
+				continue
+			}
+			for c := range to {
+				to[c] = line[c/8] >> (7 - c%8) & 1
 			}
 		}
 	}
 	return nil
+}
+
+// Blocks that are all land, or all water, are the same few hundred bytes in every mask, and most
+// blocks are. What short ones expand to is kept, as expanding is most of the work of a mask.
+const (
+	maxKnownPacked = 2 << 10
+	maxKnownBlock  = 64 << 10
+	maxKnown       = 64
+)
+
+type knownBlock struct {
+	compression uint32
+	rowBytes    int
+	differences bool
+	size        int
+	packed      string
+}
+
+var known = func() *lru.Cache[knownBlock, []byte] {
+	c, err := lru.New[knownBlock, []byte](maxKnown)
+	if err != nil {
+		panic(err) // It has no other error than a size of 0 or less.
+	}
+	return c
+}()
+
+// block expands a block, in buf or to a slice that nobody may write to.
+func (ras *raster) block(buf, packed []byte) ([]byte, error) {
+	key := knownBlock{ras.compression, (ras.blockWidth*ras.bits + 7) / 8, ras.differences, len(buf), ""}
+	short := len(packed) <= maxKnownPacked && len(buf) <= maxKnownBlock
+	if short {
+		key.packed = string(packed)
+		if block, ok := known.Get(key); ok {
+			return block, nil
+		}
+	}
+	if err := ras.expand(buf, packed); err != nil {
+		return nil, err
+	}
+	if ras.differences { // which only masks of 8 bits have
+		for line := buf; len(line) > 0; line = line[key.rowBytes:] {
+			sum := byte(0)
+			for c, d := range line[:key.rowBytes] {
+				sum += d
+				line[c] = sum
+			}
+		}
+	}
+	if short {
+		known.Add(key, bytes.Clone(buf))
+	}
+	return buf, nil
 }
 
 // errShort is one error for all that a decompressor may find at an end that comes too soon: callers

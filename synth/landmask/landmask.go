@@ -18,6 +18,9 @@
 //     blocks are read here and not by golang.org/x/image/tiff, which goes through a mask pixel by
 //     pixel (20 ms instead of 5 for a tile of 1137×725, on the first read of each tile), reserves
 //     eight bytes a pixel, and makes a picture of the numbers.
+//   - What short blocks expand to is kept (4 MB at most, for the whole process): a block that is all
+//     land has the same few hundred bytes in every mask. A mask of such blocks takes 0.2 ms
+//     instead of 5.
 //   - A mask is numbers, not a picture: a pixel is the value that stands in the file, whatever
 //     the photometric interpretation says of black and white. That is what rasterio reads.
 //   - Anything that is not one band of 8 or 1 bits is refused, by name: more bands, 16 bits,

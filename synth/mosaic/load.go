@@ -191,10 +191,13 @@ func (m *Mosaic) validate(ctx context.Context, t Tile, l *loaded, mask *landmask
 	return nil
 }
 
+// dataEnd is the bit pattern of the largest float32 below 1.
+const dataEnd = 0x3f7fffff
+
 // isData tells whether the bits of a float32 are a scale that counts: finite and 0 < s < 1. The
-// bit patterns of those are 1 … 0x3f7fffff, those of NaN, infinities and negatives lie above.
+// bit patterns of those are 1 … dataEnd, those of NaN, infinities and negatives lie above.
 func isData(bits uint32) uint64 {
-	return (uint64(bits-1) - 0x3f7fffff) >> 63
+	return (uint64(bits-1) - dataEnd) >> 63
 }
 
 // stripBytes is how much of a scales array is read at once.
