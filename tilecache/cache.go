@@ -17,18 +17,14 @@ import (
 
 const (
 	defaultOpenObjects = 512
-	defaultMappedBytes = 128 << 20
 	rememberedNames    = 262_144
 )
 
-// Config says how much a Cache keeps. Fields that are zero or less have their default.
+// Config says how much a Cache keeps. A field that is zero or less has its default.
 type Config struct {
 	// OpenObjects is how many objects are kept open: 512, and never more than a quarter of the
 	// files this process may open.
 	OpenObjects int
-
-	// MappedBytes is how much of mapped objects may count as memory of this process: 128 MiB.
-	MappedBytes int64
 }
 
 // Cache is the objects of one source, kept open. All methods may be called by many goroutines at
@@ -36,7 +32,6 @@ type Config struct {
 type Cache struct {
 	src         source.Source
 	openObjects int
-	stripes     *stripes
 
 	ctx     context.Context // of opens under way; Close ends it
 	end     context.CancelFunc
@@ -49,7 +44,7 @@ type Cache struct {
 	seen    *simplelru.LRU[string, source.Info]
 	flights map[string]*flight // opens under way that Forget has not disowned
 
-	openNow, opens, read, referred atomic.Int64
+	openNow, opens, read atomic.Int64
 }
 
 // flight is one open that its callers wait for.
@@ -65,11 +60,9 @@ type flight struct {
 
 // Stats counts what a Cache has done and holds.
 type Stats struct {
-	OpenObjects   int64 // open now, those that left the cache but are in use among them
-	Opens         int64 // times the source was asked to open an object
-	MappedBytes   int64 // of mappings, resident as far as the cache knows
-	BytesRead     int64 // by ReadAt
-	BytesReferred int64 // by Refer
+	OpenObjects int64 // open now, those that left the cache but are in use among them
+	Opens       int64 // times the source was asked to open an object
+	BytesRead   int64
 }
 
 // New keeps the objects of a source. Close ends it.
@@ -81,13 +74,9 @@ func New(src source.Source, cfg Config) *Cache {
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil {
 		cfg.OpenObjects = int(max(1, min(uint64(cfg.OpenObjects), files.Cur/4)))
 	}
-	if cfg.MappedBytes <= 0 {
-		cfg.MappedBytes = defaultMappedBytes
-	}
 	c := &Cache{
 		src:         src,
 		openObjects: cfg.OpenObjects,
-		stripes:     newStripes(cfg.MappedBytes),
 		open:        newLRU[string, *Object](cfg.OpenObjects),
 		seen:        newLRU[string, source.Info](rememberedNames),
 		flights:     make(map[string]*flight),
@@ -283,10 +272,8 @@ func (c *Cache) Close() error {
 // Stats says what the cache has done and holds.
 func (c *Cache) Stats() Stats {
 	return Stats{
-		OpenObjects:   c.openNow.Load(),
-		Opens:         c.opens.Load(),
-		MappedBytes:   c.stripes.resident(),
-		BytesRead:     c.read.Load(),
-		BytesReferred: c.referred.Load(),
+		OpenObjects: c.openNow.Load(),
+		Opens:       c.opens.Load(),
+		BytesRead:   c.read.Load(),
 	}
 }

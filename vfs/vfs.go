@@ -103,31 +103,6 @@ type File interface {
 	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
 }
 
-// VecReader is a File that can answer a read by reference, without copying long runs.
-type VecReader interface {
-	File
-
-	// ReadVec answers a read of len(scratch) bytes at off. The bytes are those of ReadAt; the
-	// pieces, in order, refer to memory of the file's own or to scratch, which the file may
-	// use as it likes. There are at most MaxPieces of them. At the end of the file they are
-	// fewer bytes, without an error. The pieces hold until Release is called, which must happen
-	// exactly once, and must be treated as read-only.
-	//
-	// Pieces that are not in scratch may be mapped files: hand them to a system call (where a
-	// page that cannot be read makes EFAULT), do not touch them.
-	ReadVec(ctx context.Context, scratch []byte, off int64) (Vec, error)
-}
-
-// MaxPieces bounds a Vec: Linux takes at most 1,024 segments in one writev, two of which a
-// front door needs for its own headers.
-const MaxPieces = 1022
-
-// Vec is an answer by reference.
-type Vec struct {
-	Pieces  [][]byte
-	Release func() // never nil
-}
-
 // Sparse is a File with holes: runs that read as zeros because nothing is there.
 type Sparse interface {
 	File

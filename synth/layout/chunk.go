@@ -2,7 +2,6 @@ package layout
 
 import (
 	"context"
-	"io"
 	"strings"
 	"time"
 
@@ -52,10 +51,9 @@ func (c *chunk) Xattrs(ctx context.Context) (map[string]string, error) {
 type embeddingsChunk struct{ chunk }
 
 var (
-	_ vfs.VecReader = (*embeddingsChunk)(nil)
-	_ vfs.Sparse    = (*embeddingsChunk)(nil)
-	_ vfs.Checker   = (*embeddingsChunk)(nil)
-	_ vfs.Xattrs    = (*embeddingsChunk)(nil)
+	_ vfs.Sparse  = (*embeddingsChunk)(nil)
+	_ vfs.Checker = (*embeddingsChunk)(nil)
+	_ vfs.Xattrs  = (*embeddingsChunk)(nil)
 )
 
 func (c *embeddingsChunk) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
@@ -67,27 +65,10 @@ func (c *embeddingsChunk) ReadAt(ctx context.Context, p []byte, off int64) (int,
 	if err != nil {
 		return 0, err
 	}
-	v, err := c.pixels.Embeddings(ctx, b, p, off, false)
-	if err != nil {
+	if err := c.pixels.Embeddings(ctx, b, p, off); err != nil {
 		return 0, err
 	}
-	v.Release()
 	return len(p), end
-}
-
-func (c *embeddingsChunk) ReadVec(ctx context.Context, scratch []byte, off int64) (vfs.Vec, error) {
-	scratch, err := within(scratch, off, c.size)
-	if len(scratch) == 0 {
-		if err == io.EOF {
-			err = nil
-		}
-		return vfs.Vec{Release: func() {}}, err
-	}
-	b, err := c.block(ctx)
-	if err != nil {
-		return vfs.Vec{}, err
-	}
-	return c.pixels.Embeddings(ctx, b, scratch, off, true)
 }
 
 func (c *embeddingsChunk) NextData(off int64) int64 { return c.next(off, true) }

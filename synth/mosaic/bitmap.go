@@ -121,24 +121,6 @@ func (b *bitmap) eachNoData(row, col0, col1 int, f func(col int)) {
 	})
 }
 
-// run returns where the run of pixels that are data, or are not, ends that begins at col, col1 at the
-// latest.
-func (b *bitmap) run(row, col, col1 int) (end int, data bool) {
-	words := b.words[row*b.stride:][:b.stride]
-	data = words[col/64]>>(col%64)&1 != 0
-	for col < col1 {
-		word := words[col/64]
-		if data {
-			word = ^word // the first that differs is the first bit set
-		}
-		if rest := word >> (col % 64); rest != 0 {
-			return min(col1, col+bits.TrailingZeros64(rest)), data
-		}
-		col += 64 - col%64
-	}
-	return col1, data
-}
-
 // eachWord calls f with the n ≤ 64 bits from column col on, for all of [col0, col1).
 func (b *bitmap) eachWord(row, col0, col1 int, f func(word uint64, col, n int)) {
 	words := b.words[row*b.stride:][:b.stride]

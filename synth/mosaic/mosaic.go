@@ -5,11 +5,9 @@
 //
 // A front door asks for n bytes at an offset of a chunk. [Mosaic.Embeddings] turns them into rows
 // of the chunk's window, asks [grid.Mosaic] which tile owns which columns of which rows, loads
-// those tiles (headers, shapes, validity; kept in an LRU, loaded once however many wait) and
-// answers each run of columns in one of three ways: by reference to the tile's own bytes where
-// every pixel of the run is data, by reference to zeros where none is or no tile lies, and by a
-// copy with the nodata pixels zeroed where they mix or the run is short. Nothing larger than the
-// reply is ever assembled.
+// those tiles (headers, shapes, validity; kept in an LRU, loaded once however many wait) and reads
+// each run of columns straight into its place in the reply, where the pixels that are not data are
+// zeroed. Nothing larger than the reply is ever assembled.
 //
 // # Rules
 //
@@ -114,10 +112,9 @@ type Mosaic struct {
 
 // Stats counts what was read.
 type Stats struct {
-	Reads         atomic.Int64 // requests for pixels
-	Bytes         atomic.Int64 // of replies
-	ReferredBytes atomic.Int64 // of which handed on without a copy
-	TilesLoaded   atomic.Int64
+	Reads       atomic.Int64 // requests for pixels
+	Bytes       atomic.Int64 // of replies
+	TilesLoaded atomic.Int64
 }
 
 // New makes a Mosaic over the objects of one archive. Close it before the objects.

@@ -179,17 +179,10 @@ func paint(b *Block, tiles ...*testTile) (embeddings, scales []byte) {
 	return embeddings, scales
 }
 
-func (a *archive) embeddings(t *testing.T, n int, off int64, refer bool) ([]byte, error) {
+func (a *archive) embeddings(t *testing.T, n int, off int64) ([]byte, error) {
 	t.Helper()
-	v, err := a.mosaic.Embeddings(t.Context(), &a.block, make([]byte, n), off, refer)
-	if err != nil {
-		return nil, err
-	}
-	defer v.Release()
-	if len(v.Pieces) > vfs.MaxPieces {
-		t.Fatalf("%d pieces, more than %d", len(v.Pieces), vfs.MaxPieces)
-	}
-	return bytes.Join(v.Pieces, nil), nil
+	p := bytes.Repeat([]byte{0x55}, n) // every byte must be written
+	return p, a.mosaic.Embeddings(t.Context(), &a.block, p, off)
 }
 
 // check compares a whole block, and n ranges of it, with what it must hold.
@@ -205,17 +198,15 @@ func (a *archive) check(t *testing.T, rng *rand.Rand, n int, tiles ...*testTile)
 				to = min(to, from+1+rng.IntN(300))
 			}
 		}
-		for _, refer := range []bool{false, true} {
-			got, err := a.embeddings(t, to-from, int64(from), refer)
-			if err != nil {
-				t.Fatalf("embeddings [%d,%d): %v", from, to, err)
-			}
-			if !bytes.Equal(got, wantE[from:to]) {
-				t.Fatalf("embeddings [%d,%d), refer %v: differ from byte %d on", from, to, refer, from+mismatch(got, wantE[from:to]))
-			}
+		got, err := a.embeddings(t, to-from, int64(from))
+		if err != nil {
+			t.Fatalf("embeddings [%d,%d): %v", from, to, err)
+		}
+		if !bytes.Equal(got, wantE[from:to]) {
+			t.Fatalf("embeddings [%d,%d): differ from byte %d on", from, to, from+mismatch(got, wantE[from:to]))
 		}
 		from, to = from*4/a.block.bands(), max(from*4/a.block.bands()+1, to*4/a.block.bands())
-		got := make([]byte, to-from)
+		got = make([]byte, to-from)
 		if err := a.mosaic.Scales(t.Context(), &a.block, got, int64(from)); err != nil {
 			t.Fatalf("scales [%d,%d): %v", from, to, err)
 		}
@@ -256,18 +247,6 @@ func TestBlocksOfRandomTiles(t *testing.T) {
 				a.check(t, rng, 15, tiles...)
 			}
 		})
-	}
-}
-
-// Catches: more segments in a reply than writev takes, which would leave a reader waiting for ever.
-func TestPiecesAreBounded(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 1))
-	window := grid.Rect{Height: 1600, Width: 40}
-	tile := newTile(rng, grid.Rect{Height: 1600, Width: 34}) // 4,352 bytes a row: every run is worth a piece
-	a := newArchive(t, Fail, window, tile)
-	a.check(t, rng, 4, tile)
-	if a.mosaic.Stats.ReferredBytes.Load() == 0 {
-		t.Error("nothing was referred to: the test shows nothing")
 	}
 }
 
@@ -384,7 +363,7 @@ func TestFaults(t *testing.T) {
 
 				if policy == Fail || f.want == vfs.ErrChanged {
 					for range 3 {
-						if _, err := a.embeddings(t, 5000, 60*grid.Bands, true); !errors.Is(err, f.want) {
+						if _, err := a.embeddings(t, 5000, 60*grid.Bands); !errors.Is(err, f.want) {
 							t.Fatalf("embeddings: error is %v, not %v", err, f.want)
 						}
 						if err := a.mosaic.Scales(t.Context(), &a.block, make([]byte, 4000), 0); !errors.Is(err, f.want) {
@@ -394,14 +373,13 @@ func TestFaults(t *testing.T) {
 					rest := a.block
 					rest.Window = grid.Rect{Row: 30, Height: 10, Width: 100}
 					want, _ := paint(&rest, good)
-					v, err := a.mosaic.Embeddings(t.Context(), &rest, make([]byte, len(want)), 0, false)
-					if err != nil {
+					got := make([]byte, len(want))
+					if err := a.mosaic.Embeddings(t.Context(), &rest, got, 0); err != nil {
 						t.Fatalf("rows without the bad tile: %v", err)
 					}
-					if !bytes.Equal(bytes.Join(v.Pieces, nil), want) {
+					if !bytes.Equal(got, want) {
 						t.Error("rows without the bad tile: differ")
 					}
-					v.Release()
 				} else if f.fill != nil && f.fill(bad) {
 					a.check(t, rng, 20, good, bad)
 				} else {
@@ -445,7 +423,7 @@ func TestTileChangesUnderTheMount(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Fill is for what cannot be read; what was changed is never filled either.
-			if _, err := a.embeddings(t, 100, 0, true); !errors.Is(err, vfs.ErrChanged) {
+			if _, err := a.embeddings(t, 100, 0); !errors.Is(err, vfs.ErrChanged) {
 				t.Errorf("embeddings: error is %v, not ErrChanged", err)
 			}
 			if err := a.mosaic.Scales(t.Context(), &a.block, make([]byte, 100), 0); !errors.Is(err, vfs.ErrChanged) {
@@ -466,7 +444,7 @@ func TestInterruptedRead(t *testing.T) {
 	a := newArchive(t, Fail, grid.Rect{Height: 20, Width: 40}, tile)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := a.mosaic.Embeddings(ctx, &a.block, make([]byte, 10), 0, true); err != nil && !errors.Is(err, context.Canceled) {
+	if err := a.mosaic.Embeddings(ctx, &a.block, make([]byte, 10), 0); err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v, not context.Canceled", err)
 	}
 	if list, _ := a.mosaic.Journal.Failures(); len(list) != 0 {
@@ -475,7 +453,7 @@ func TestInterruptedRead(t *testing.T) {
 	a.check(t, rng, 3, tile)
 }
 
-// BenchmarkEmbeddings reads a block of 1024 × 1024 pixels in steps of 1 MiB, by reference.
+// BenchmarkEmbeddings reads a block of 1024 × 1024 pixels in steps of 1 MiB.
 func BenchmarkEmbeddings(b *testing.B) {
 	rng := rand.New(rand.NewPCG(6, 1))
 	tiles := []*testTile{newTile(rng, grid.Rect{Height: 1024, Width: 700}), newTile(rng, grid.Rect{Col: 700, Height: 1024, Width: 324})}
@@ -483,10 +461,8 @@ func BenchmarkEmbeddings(b *testing.B) {
 	scratch := make([]byte, 1<<20)
 	b.SetBytes(1 << 20)
 	for i := 0; b.Loop(); i++ {
-		v, err := a.mosaic.Embeddings(b.Context(), &a.block, scratch, int64(i%128)<<20, true)
-		if err != nil {
+		if err := a.mosaic.Embeddings(b.Context(), &a.block, scratch, int64(i%128)<<20); err != nil {
 			b.Fatal(err)
 		}
-		v.Release()
 	}
 }

@@ -6,14 +6,7 @@ import (
 
 	"github.com/tesserafs/tesserafs/grid"
 	"github.com/tesserafs/tesserafs/tilecache"
-	"github.com/tesserafs/tesserafs/vfs"
 )
-
-// minPiece is the shortest run worth a segment of its own: below a page, copying is cheaper.
-const minPiece = 4 << 10
-
-// zeros is what runs without data refer to. Nobody writes to it.
-var zeros = make([]byte, 128<<10)
 
 // The float32 NaN that NumPy and Zarr write, and +Inf.
 const (
@@ -21,19 +14,18 @@ const (
 	infinity = 0x7f800000
 )
 
-// Embeddings answers a read of len(scratch) bytes at offset off of a block's embeddings: int8 in C
-// order (row, column, band), of the bands the block shows. The range must lie inside the block. With refer, pieces may be mapped
-// tiles, to be handed to a system call; without, all bytes are in scratch.
-func (m *Mosaic) Embeddings(ctx context.Context, b *Block, scratch []byte, off int64, refer bool) (vfs.Vec, error) {
-	r := byteRange{off: off, end: off + int64(len(scratch)), pixelBytes: int64(b.bands()), window: b.Window}
+// Embeddings fills p from offset off of a block's embeddings: int8 in C order (row, column, band),
+// of the bands the block shows. The range must lie inside the block.
+func (m *Mosaic) Embeddings(ctx context.Context, b *Block, p []byte, off int64) error {
+	r := byteRange{off: off, end: off + int64(len(p)), pixelBytes: int64(b.bands()), window: b.Window}
 	if off == 0 {
 		m.loadAhead(b)
 	}
 	v, err := m.view(ctx, b, r.pixels())
 	if err != nil {
-		return vfs.Vec{}, err
+		return err
 	}
-	w := writer{scratch: scratch, refer: refer, asStored: b.AsStored}
+	defer v.release()
 	for _, band := range v.bands {
 		for row := band.Row0; row < band.Row1; row++ {
 			for _, span := range band.Spans {
@@ -41,21 +33,18 @@ func (m *Mosaic) Embeddings(ctx context.Context, b *Block, scratch []byte, off i
 				if from == to {
 					continue
 				}
-				if err := w.span(ctx, v, span.Tile, row, from, to, &r); err != nil {
-					v.release()
-					return vfs.Vec{}, m.Journal.failed(objectError(b.Tiles[span.Tile].Embeddings, err))
+				if err := v.span(ctx, b, span.Tile, row, from, to, &r, p[from-off:to-off]); err != nil {
+					return m.Journal.failed(objectError(b.Tiles[span.Tile].Embeddings, err))
 				}
 			}
 		}
 	}
 	if err := v.check(ctx); err != nil {
-		v.release()
-		return vfs.Vec{}, m.Journal.failed(err)
+		return m.Journal.failed(err)
 	}
 	m.Stats.Reads.Add(1)
-	m.Stats.Bytes.Add(int64(len(scratch)))
-	m.Stats.ReferredBytes.Add(w.referred)
-	return vfs.Vec{Pieces: w.pieces, Release: v.release}, nil
+	m.Stats.Bytes.Add(int64(len(p)))
+	return nil
 }
 
 // Scales fills p from offset off of a block's scales: little-endian float32 in C order. The range
@@ -163,22 +152,10 @@ func (r *byteRange) col(off int64) int {
 	return r.window.Col + int(off/r.pixelBytes%int64(r.window.Width))
 }
 
-// writer puts an answer together, piece by piece from its beginning.
-type writer struct {
-	scratch  []byte
-	refer    bool
-	asStored bool // Block.AsStored
-	at       int  // bytes answered so far
-	pieces   [][]byte
-	copyEnd  int // where in scratch the last piece ends, if it lies there; else 0
-	referred int64
-}
-
-// span answers the bytes [from, to) of one row, which belong to one tile or to none. Long runs of
-// data and of nodata get pieces of their own; what lies between them is copied in one go.
-func (w *writer) span(ctx context.Context, v *view, tile, row int, from, to int64, r *byteRange) error {
+// span answers the bytes [from, to) of one row, which belong to one tile or to none, into dst.
+func (v *view) span(ctx context.Context, b *Block, tile, row int, from, to int64, r *byteRange, dst []byte) error {
 	if tile < 0 {
-		w.zero(int(to - from))
+		clear(dst)
 		return nil
 	}
 	t := tileRow{
@@ -187,38 +164,23 @@ func (w *writer) span(ctx context.Context, v *view, tile, row int, from, to int6
 	}
 	switch {
 	case r.pixelBytes != grid.Bands:
-		return w.prefix(ctx, t, from, to, r.pixelBytes)
-	case w.asStored:
-		return w.data(ctx, t, from, to)
+		return t.prefix(ctx, dst, from, to, r.pixelBytes)
+	case b.AsStored:
+		return t.object.ReadAt(ctx, dst, t.position(from))
 	}
 	col0, col1 := t.col(from), t.col(to-1)+1
-	switch t.loaded.valid.kind(t.row, col0, col1) {
-	case rowAll:
-		return w.data(ctx, t, from, to)
-	case rowNone:
-		w.zero(int(to - from))
+	if t.valid.kind(t.row, col0, col1) == rowNone {
+		clear(dst)
 		return nil
 	}
-	pending := from // what is not answered yet
-	for col := col0; col < col1; {
-		end, data := t.loaded.valid.run(t.row, col, col1)
-		begin, finish := max(from, t.offset(col)), min(to, t.offset(end))
-		if w.mayRefer(int(finish - begin)) {
-			if err := w.mixed(ctx, t, pending, begin); err != nil {
-				return err
-			}
-			if data {
-				if err := w.data(ctx, t, begin, finish); err != nil {
-					return err
-				}
-			} else {
-				w.zero(int(finish - begin))
-			}
-			pending = finish
-		}
-		col = end
+	if err := t.object.ReadAt(ctx, dst, t.position(from)); err != nil {
+		return err
 	}
-	return w.mixed(ctx, t, pending, to)
+	t.valid.eachNoData(t.row, col0, col1, func(col int) {
+		px := t.offset(col)
+		clear(dst[max(from, px)-from : min(to, px+grid.Bands)-from])
+	})
+	return nil
 }
 
 // tileRow is a row of a tile as it lies in a block: column 0 is at offset start of the block.
@@ -237,41 +199,9 @@ func (t tileRow) position(off int64) int64 {
 	return t.embeddings.offset + int64(t.row)*t.embeddings.rowBytes + off - t.start
 }
 
-// data answers with the tile's bytes as they are.
-func (w *writer) data(ctx context.Context, t tileRow, from, to int64) error {
-	n := int(to - from)
-	if w.mayRefer(n) {
-		piece, err := t.object.Refer(t.position(from), n)
-		if err != nil {
-			return err
-		}
-		if piece != nil {
-			w.add(piece)
-			return nil
-		}
-	}
-	return t.object.ReadAt(ctx, w.place(n), t.position(from))
-}
-
-// mixed answers with a copy in which the pixels that are not data are zero.
-func (w *writer) mixed(ctx context.Context, t tileRow, from, to int64) error {
-	if from == to {
-		return nil
-	}
-	dst := w.place(int(to - from))
-	if err := t.object.ReadAt(ctx, dst, t.position(from)); err != nil {
-		return err
-	}
-	t.valid.eachNoData(t.row, t.col(from), t.col(to-1)+1, func(col int) {
-		px := t.offset(col)
-		clear(dst[max(from, px)-from : min(to, px+grid.Bands)-from])
-	})
-	return nil
-}
-
 // prefix answers with the first bands of each pixel. Here, and only here, a pixel of the block has
 // fewer bytes than one of the tile.
-func (w *writer) prefix(ctx context.Context, t tileRow, from, to, bands int64) error {
+func (t tileRow) prefix(ctx context.Context, dst []byte, from, to, bands int64) error {
 	buf := strips.Get().(*[]byte)
 	defer strips.Put(buf)
 	step := int64(len(*buf)) / grid.Bands * bands
@@ -283,49 +213,10 @@ func (w *writer) prefix(ctx context.Context, t tileRow, from, to, bands int64) e
 		if err := t.object.ReadAt(ctx, pixels, t.embeddings.offset+int64(t.row)*t.embeddings.rowBytes+col*grid.Bands); err != nil {
 			return err
 		}
-		for dst := w.place(int(end - from)); len(dst) > 0; pixels = pixels[grid.Bands:] {
-			dst = dst[copy(dst, pixels[cut:bands]):]
-			cut = 0
+		for ; from < end; pixels = pixels[grid.Bands:] {
+			k := copy(dst[:end-from], pixels[cut:bands])
+			dst, from, cut = dst[k:], from+int64(k), 0
 		}
-		from = end
 	}
 	return nil
-}
-
-// mayRefer tells whether a run of n bytes gets a piece of its own. Two places are kept free, so
-// that a long answer of many short pieces can end with one long copy.
-func (w *writer) mayRefer(n int) bool {
-	return w.refer && n >= minPiece && len(w.pieces) < vfs.MaxPieces-2
-}
-
-func (w *writer) add(piece []byte) {
-	w.pieces = append(w.pieces, piece)
-	w.at += len(piece)
-	w.copyEnd = 0
-	w.referred += int64(len(piece))
-}
-
-// place takes the next n bytes of scratch for the answer, in the piece before if that ends there.
-func (w *writer) place(n int) []byte {
-	dst := w.scratch[w.at : w.at+n]
-	if w.copyEnd == w.at && w.at > 0 {
-		last := &w.pieces[len(w.pieces)-1]
-		*last = w.scratch[w.at-len(*last) : w.at+n]
-	} else {
-		w.pieces = append(w.pieces, dst)
-	}
-	w.at += n
-	w.copyEnd = w.at
-	return dst
-}
-
-func (w *writer) zero(n int) {
-	for n > 0 && w.mayRefer(n) {
-		k := min(n, len(zeros))
-		w.add(zeros[:k])
-		n -= k
-	}
-	if n > 0 {
-		clear(w.place(n))
-	}
 }

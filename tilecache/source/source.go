@@ -55,11 +55,3 @@ type Object interface {
 
 	Close() error
 }
-
-// Mapper is an Object whose bytes can be referred to in place. The mapping holds until Close.
-// Its pages may vanish under a reader (a file truncated by others): only the kernel may touch
-// them, never Go code.
-type Mapper interface {
-	Object
-	Map() ([]byte, error)
-}

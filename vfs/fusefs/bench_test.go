@@ -71,20 +71,14 @@ func BenchmarkRead(b *testing.B) {
 		dd(b, file)
 		benchReads(b, func(int) string { return file })
 	})
-	for _, piece := range []int{4 << 10, 64 << 10, 1 << 20} {
-		b.Run(fmt.Sprintf("pieces of %d KiB", piece>>10), func(b *testing.B) {
-			dir, _ := show(b, memfs.New(chunks(1, memfs.File{Pieces: piece})), Config{})
-			benchReads(b, func(int) string { return path(dir, "0") })
-		})
-	}
-	b.Run("copied", func(b *testing.B) {
+	b.Run("shown", func(b *testing.B) {
 		dir, _ := show(b, memfs.New(chunks(1, memfs.File{})), Config{})
 		benchReads(b, func(int) string { return path(dir, "0") })
 	})
 	for n, name := range []string{"first", "second", "third"} {
 		b.Run(name+" of one file, hot", func(b *testing.B) {
 			const files = 20
-			dir, s := show(b, memfs.New(chunks(files, memfs.File{Pieces: 1 << 20})), Config{HotBytes: 4 << 30})
+			dir, s := show(b, memfs.New(chunks(files, memfs.File{})), Config{HotBytes: 4 << 30})
 			var seconds []float64
 			i := 0
 			for b.Loop() {
@@ -113,7 +107,7 @@ func benchReads(b *testing.B, file func(i int) string) {
 
 // BenchmarkFour reads with four clients at once.
 func BenchmarkFour(b *testing.B) {
-	dir, _ := show(b, memfs.New(chunks(4, memfs.File{Pieces: 1 << 20})), Config{})
+	dir, _ := show(b, memfs.New(chunks(4, memfs.File{})), Config{})
 	var seconds []float64
 	for b.Loop() {
 		start := time.Now()

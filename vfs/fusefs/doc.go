@@ -13,8 +13,7 @@
 //     vfs.ErrChanged, and never ENOENT, which Zarr clients take for a chunk to be filled. A tree's
 //     panic, or an answer of the wrong length, is EIO too, and logged; the next read is as any other.
 //   - Whoever is interrupted gets EINTR at once. What the tree works on for others goes on.
-//   - A client never hangs: not when the page of a mapped tile is gone while the kernel copies it
-//     (EIO; go-fuse's log line names the errno), not when the mount ends while it reads.
+//   - A client never hangs, not even when the mount ends while it reads.
 //   - Unmount always ends the mount ([Server.Unmount]). This process never touches its own mount: it
 //     finds it in /proc/self/mountinfo.
 //   - A path has the same inode number in every mount (see inodeNumber), and the same times and size,
@@ -22,11 +21,9 @@
 //
 // # The way of a read
 //
-// kernel → go-fuse's loop → handle.Read → the file's ReadVec, or ReadAt into the request's own
-// buffer → go-fuse writes header and pieces with one writev(2), in which the kernel copies from the
-// tree's memory (mapped tiles) straight to the client's → Release. A reply takes 1,024 segments; one
-// more and the kernel refuses it and the client waits for ever, hence vfs.MaxPieces, which is
-// checked here again. Requests are up to 1 MiB; the kernel splits longer reads.
+// kernel → go-fuse's loop → handle.Read → the file's ReadAt into the request's own buffer → go-fuse
+// writes header and buffer with one writev(2). Requests are up to 1 MiB; the kernel splits longer
+// reads.
 //
 // # What is kept, where, and for how long
 //
@@ -45,11 +42,11 @@
 // machine that had other work too, where a plain file in the page cache gives 6.3–7.6 GiB/s
 // (BenchmarkRead).
 //
-//   - FOPEN_DIRECT_IO for big files: 2.5–3.9 GiB/s by reference, two fifths to half of the plain
-//     file's in the same run; 1.5 where the tree copies. One GiB takes 0.3 s of processor time,
-//     client included. Through the page cache a first read gives
-//     half as much, as the kernel asks for 128 KiB at a time and copies twice. The price: reading again
-//     asks again, which hot copies and the page cache are for. CAP_DIRECT_IO_ALLOW_MMAP keeps numpy.memmap working.
+//   - FOPEN_DIRECT_IO for big files: a third to half of a plain file's speed, half of the time
+//     being the tree's own copying. Through the page cache a first read is no faster, takes half
+//     as much processor time again and fills memory with what is mostly read once. The price:
+//     reading again asks again, which hot copies and the page cache are for.
+//     CAP_DIRECT_IO_ALLOW_MMAP keeps numpy.memmap working.
 //   - FOPEN_KEEP_CACHE for small ones, as they are opened often (zarr.json, coordinates) and a few
 //     requests get them whole.
 //   - FOPEN_KEEP_CACHE for big files that were read before: the second read fills the page cache, with

@@ -212,8 +212,7 @@ func (h *handle) Release(context.Context) syscall.Errno {
 	return 0
 }
 
-// Read answers with references into the tree's memory where the file can give them, and otherwise
-// with a copy in dest. dest and the pieces are in use until the reply is written.
+// Read answers from the tree into dest, which is in use until the reply is written.
 func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	s := h.n.s
 	s.reads.Add(1)
@@ -248,9 +247,6 @@ func (h *handle) answer(ctx context.Context, dest []byte, off int64) (fuse.ReadR
 	if h.volatile {
 		return fuse.ReadResultData(dest[:copy(dest, h.content[off:])]), nil
 	}
-	if v, ok := h.n.file.(vfs.VecReader); ok {
-		return h.answerVec(ctx, v, dest, off)
-	}
 	n, err := h.n.file.ReadAt(ctx, dest, off)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -262,57 +258,8 @@ func (h *handle) answer(ctx context.Context, dest []byte, off int64) (fuse.ReadR
 	return fuse.ReadResultData(dest), nil
 }
 
-func (h *handle) answerVec(ctx context.Context, file vfs.VecReader, dest []byte, off int64) (fuse.ReadResult, error) {
-	v, err := file.ReadVec(ctx, dest, off)
-	if err != nil {
-		return nil, err
-	}
-	n := 0
-	for _, piece := range v.Pieces {
-		n += len(piece)
-	}
-	if n != len(dest) || len(v.Pieces) > vfs.MaxPieces {
-		if v.Release != nil {
-			v.Release()
-		}
-		return nil, h.fault("the tree answered a vectored read with the wrong number of bytes or pieces", off, n, len(dest))
-	}
-	if n == 0 { // go-fuse does not call Done of an empty answer
-		v.Release()
-		return fuse.ReadResultData(nil), nil
-	}
-	return &vecResult{h.n.s, v, n}, nil
-}
-
 // fault reports what a tree must not do.
 func (h *handle) fault(what string, off int64, got, want int) error {
 	h.n.s.log.Error(what, "path", h.n.Path(nil), "offset", off, "got", got, "want", want)
 	return errors.New(what)
-}
-
-// vecResult is an answer by reference. go-fuse finds Slices and writes them with writev(2), without
-// touching them.
-type vecResult struct {
-	s   *Server
-	vec vfs.Vec
-	n   int
-}
-
-var _ fuse.ReadResult = (*vecResult)(nil)
-
-func (r *vecResult) Slices() ([][]byte, fuse.Status) { return r.vec.Pieces, fuse.OK }
-func (r *vecResult) Size() int                       { return r.n }
-
-// Bytes would have to touch the pieces, which may be mapped files.
-func (r *vecResult) Bytes([]byte) ([]byte, fuse.Status) { return nil, fuse.EIO }
-
-// Done is called once the reply is written, by go-fuse's own goroutine, where a panic would end the
-// process.
-func (r *vecResult) Done() {
-	defer func() {
-		if v := recover(); v != nil {
-			r.s.logPanic(v)
-		}
-	}()
-	r.vec.Release()
 }

@@ -8,8 +8,6 @@ import (
 	"os"
 	"runtime/debug"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/tesserafs/tesserafs/vfs"
 )
 
@@ -67,7 +65,7 @@ func (h *hot) fill(ctx context.Context, n *fileNode, buf []byte) {
 	}
 }
 
-// copy reads a file whole. Its pieces go from the tree's memory to the copy without being touched.
+// copy reads a file whole.
 func (h *hot) copy(ctx context.Context, n *fileNode, size int64, buf []byte) (file *os.File, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -96,25 +94,11 @@ func (h *hot) copy(ctx context.Context, n *fileNode, size int64, buf []byte) (fi
 }
 
 func fillPart(ctx context.Context, to *os.File, from vfs.File, part []byte, off int64) error {
-	pieces := [][]byte{part}
-	if v, ok := from.(vfs.VecReader); ok {
-		answer, err := v.ReadVec(ctx, part, off)
-		if err != nil {
-			return err
-		}
-		defer answer.Release()
-		pieces = answer.Pieces
-	} else if n, err := from.ReadAt(ctx, part, off); n < len(part) || err != nil && !errors.Is(err, io.EOF) {
+	if n, err := from.ReadAt(ctx, part, off); n < len(part) || err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read %d of %d bytes: %w", n, len(part), err)
 	}
-	n, err := unix.Pwritev(int(to.Fd()), pieces, off)
-	switch {
-	case errors.Is(err, unix.EFAULT):
-		return fmt.Errorf("a page of the file cannot be read: %w", err)
-	case err != nil:
+	if _, err := to.WriteAt(part, off); err != nil {
 		return fmt.Errorf("%w: %w", errOwn, err)
-	case n != len(part):
-		return fmt.Errorf("copied %d of %d bytes", n, len(part))
 	}
 	return nil
 }

@@ -77,11 +77,10 @@ func TestHot(t *testing.T) {
 	clear(holes[1<<20 : 3<<20])
 	dir, s := show(t, memfs.New(map[string]memfs.File{
 		"plain":  {Data: big},
-		"pieces": {Data: big, Pieces: 5000, Scratch: true},
-		"sparse": {Data: holes, Block: 4096, Pieces: 100_000, Xattrs: map[string]string{"user.a": "1"}},
+		"sparse": {Data: holes, Block: 4096, Xattrs: map[string]string{"user.a": "1"}},
 		"small":  {Data: big[:1000]},
 	}), Config{HotBytes: 64 << 20})
-	for name, data := range map[string][]byte{"plain": big, "pieces": big, "sparse": holes} {
+	for name, data := range map[string][]byte{"plain": big, "sparse": holes} {
 		file := path(dir, "%s", name)
 		makeHot(t, s, file)
 		if !bySelf(t, s, file, data) {
@@ -108,7 +107,7 @@ func TestHot(t *testing.T) {
 	for range 4 {
 		readWhole(t, path(dir, "small"), big[:1000])
 	}
-	if st := s.Stats(); st.HotFiles != 3 || st.HotBytes != int64(3*len(big)) {
+	if st := s.Stats(); st.HotFiles != 2 || st.HotBytes != int64(2*len(big)) {
 		t.Errorf("%+v", st)
 	}
 }
@@ -117,7 +116,7 @@ func TestHot(t *testing.T) {
 // stays cold after that. The kernel answers EIO to a mixture.
 func TestHotMixture(t *testing.T) {
 	data := noise(3 << 20)
-	dir, s := show(t, memfs.New(map[string]memfs.File{"f": {Data: data, Pieces: 64 << 10}}), Config{HotBytes: 64 << 20})
+	dir, s := show(t, memfs.New(map[string]memfs.File{"f": {Data: data}}), Config{HotBytes: 64 << 20})
 	file := path(dir, "f")
 	early, err := os.Open(file) // asks the door, and goes on to
 	if err != nil {
@@ -222,32 +221,30 @@ func TestHotFails(t *testing.T) {
 	for name, hook := range map[string]memfs.Hook{
 		"error": memfs.Fail(vfs.ErrDamaged), "panic": memfs.Panic("told to"),
 	} {
-		for _, pieces := range []int{0, 64 << 10} {
-			t.Run(fmt.Sprintf("%s, pieces %d", name, pieces), func(t *testing.T) {
-				data := noise(4 << 20)
-				var tried atomic.Int64
-				log := &lines{}
-				dir, s := show(t, memfs.New(map[string]memfs.File{"f": {
-					Data: data, Pieces: pieces,
-					Before: func(ctx context.Context, off int64, n int) error {
-						if n <= maxRead || off == 0 { // a client's, or the first of the copying
-							return nil
-						}
-						tried.Add(1)
-						return hook(ctx, off, n)
-					},
-				}}), Config{HotBytes: 64 << 20, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
-				for range 6 {
-					readWhole(t, path(dir, "f"), data)
-					closed(t, s)
-				}
-				until(t, "the log", func() bool { return strings.Contains(log.String(), "no hot copy") })
+		t.Run(name, func(t *testing.T) {
+			data := noise(4 << 20)
+			var tried atomic.Int64
+			log := &lines{}
+			dir, s := show(t, memfs.New(map[string]memfs.File{"f": {
+				Data: data,
+				Before: func(ctx context.Context, off int64, n int) error {
+					if n <= maxRead || off == 0 { // a client's, or the first of the copying
+						return nil
+					}
+					tried.Add(1)
+					return hook(ctx, off, n)
+				},
+			}}), Config{HotBytes: 64 << 20, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+			for range 6 {
 				readWhole(t, path(dir, "f"), data)
-				if st := s.Stats(); st.HotFiles != 0 || st.HotBytes != 0 || st.HotOpens != 0 || tried.Load() != 1 {
-					t.Errorf("%d attempts: %+v", tried.Load(), st)
-				}
-			})
-		}
+				closed(t, s)
+			}
+			until(t, "the log", func() bool { return strings.Contains(log.String(), "no hot copy") })
+			readWhole(t, path(dir, "f"), data)
+			if st := s.Stats(); st.HotFiles != 0 || st.HotBytes != 0 || st.HotOpens != 0 || tried.Load() != 1 {
+				t.Errorf("%d attempts: %+v", tried.Load(), st)
+			}
+		})
 	}
 }
 

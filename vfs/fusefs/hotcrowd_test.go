@@ -23,7 +23,7 @@ func TestHotMapped(t *testing.T) {
 	for i := range 4 {
 		data := noise(size)
 		data[0] = byte(i)
-		files[fmt.Sprint(i)] = memfs.File{Data: data, Pieces: 4096}
+		files[fmt.Sprint(i)] = memfs.File{Data: data}
 	}
 	dir, s := show(t, memfs.New(files), Config{HotBytes: size})
 	makeHot(t, s, path(dir, "0"))
@@ -54,7 +54,7 @@ func TestHotCrowd(t *testing.T) {
 	for i := range n {
 		data := noise(size)
 		data[0] = byte(i)
-		files[fmt.Sprint(i)] = memfs.File{Data: data, Pieces: 16 << 10, Changed: func() error {
+		files[fmt.Sprint(i)] = memfs.File{Data: data, Changed: func() error {
 			if flip[i].Load() {
 				return vfs.ErrChanged
 			}

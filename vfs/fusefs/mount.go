@@ -57,13 +57,13 @@ type Config struct {
 
 // Stats counts what a mount did.
 type Stats struct {
-	Reads     int64 // answered by this process, failed ones included
-	Bytes     int64 // of these
-	Failed    int64 // of these reads, interrupted ones not included
-	OpenFiles int64 // now
-	HotFiles  int64 // copies now
-	HotBytes  int64 // their size
-	HotOpens  int64 // opens that were served from a copy
+	Reads     int64 `json:"reads"`      // answered by this process, failed ones included
+	Bytes     int64 `json:"bytes"`      // of these
+	Failed    int64 `json:"failed"`     // of these reads, interrupted ones not included
+	OpenFiles int64 `json:"open_files"` // now
+	HotFiles  int64 `json:"hot_files"`  // copies now
+	HotBytes  int64 `json:"hot_bytes"`  // their size
+	HotOpens  int64 `json:"hot_opens"`  // opens that were served from a copy
 }
 
 // Server shows a tree in a directory.

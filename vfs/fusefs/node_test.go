@@ -242,7 +242,7 @@ func TestLseek(t *testing.T) {
 		"sparse": {Data: data, Block: 4096},
 		"plain":  {Data: data},
 		"hole":   {Data: make([]byte, size), Block: 4096},
-		"big":    {Data: big, Block: 4096, Pieces: 4096},
+		"big":    {Data: big, Block: 4096},
 		"empty":  {},
 	}), Config{HotBytes: 64 << 20})
 	const none = -1 // ENXIO

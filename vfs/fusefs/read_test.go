@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,9 +26,9 @@ import (
 func TestMmap(t *testing.T) {
 	small, big := noise(300_001), noise(5<<20+4097)
 	dir, s := show(t, memfs.New(map[string]memfs.File{
-		"small": {Data: small, Pieces: 10_000},
-		"big":   {Data: big, Pieces: 64 << 10},
-		"hot":   {Data: big, Pieces: 64 << 10},
+		"small": {Data: small},
+		"big":   {Data: big},
+		"hot":   {Data: big},
 		"empty": {},
 	}), Config{HotBytes: 64 << 20})
 	makeHot(t, s, path(dir, "hot"))
@@ -51,87 +50,6 @@ func TestMmap(t *testing.T) {
 	}
 }
 
-// TestMappedTileTruncated would catch what happens when a file that answers refer to is cut short by
-// others: a client that hangs, a process that dies of SIGBUS, bytes made up, a file spoilt for good.
-func TestMappedTileTruncated(t *testing.T) {
-	const size, left = 6 << 20, 2 << 20
-	for _, cached := range []bool{false, true} {
-		for _, hot := range []int64{0, 64 << 20} {
-			t.Run(fmt.Sprintf("cached %v, hot %d", cached, hot), func(t *testing.T) {
-				tile := filepath.Join(t.TempDir(), "tile")
-				content := noise(size)
-				if err := os.WriteFile(tile, content, 0o600); err != nil {
-					t.Fatal(err)
-				}
-				mapped := mapFile(t, tile)
-				log := &lines{}
-				files := map[string]memfs.File{}
-				shown := int64(size)
-				if cached {
-					// Many small files, as each is cached whole.
-					shown = 256 << 10
-				}
-				for off := int64(0); off < size; off += shown {
-					files[fmt.Sprint(off)] = memfs.File{Data: mapped[off : off+shown], Pieces: 64 << 10}
-				}
-				dir, _ := show(t, memfs.New(files), Config{HotBytes: hot, Log: slog.New(slog.NewTextHandler(log, nil))})
-				if err := os.Truncate(tile, left); err != nil {
-					t.Fatal(err)
-				}
-				failed := 0
-				for round := range 3 {
-					for off := int64(0); off < size; off += 128 << 10 {
-						p := make([]byte, 128<<10)
-						n, err := preadFile(path(dir, "%d", off/shown*shown), p, off%shown)
-						switch {
-						case off < left && (err != nil || !bytes.Equal(p, content[off:off+128<<10])):
-							t.Errorf("round %d: at %d: %d bytes, %v", round, off, n, err)
-						case off >= left && !errors.Is(err, unix.EIO):
-							t.Errorf("round %d: at %d: %d bytes, %v, want EIO", round, off, n, err)
-						case off >= left:
-							failed++
-						}
-					}
-				}
-				if !strings.Contains(log.String(), "bad address") {
-					t.Errorf("%d reads failed and the log says only %q", failed, log)
-				}
-				// Where the bytes come back, so does the file.
-				if err := os.WriteFile(tile, content, 0o600); err != nil {
-					t.Fatal(err)
-				}
-				for off := int64(0); off < size; off += shown {
-					got, err := os.ReadFile(path(dir, "%d", off))
-					if err != nil || !bytes.Equal(got, content[off:off+shown]) {
-						t.Errorf("afterwards %d holds %d bytes, %v", off, len(got), err)
-					}
-				}
-			})
-		}
-	}
-}
-
-// mapFile maps a file as a tree would map a tile.
-func mapFile(t *testing.T, name string) []byte {
-	t.Helper()
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// After the unmount, which show put on the list later.
-	t.Cleanup(func() { _ = unix.Munmap(data) })
-	return data
-}
-
 // preadFile opens a file, which must succeed, and reads once.
 func preadFile(name string, p []byte, off int64) (int, error) {
 	f, err := os.Open(name)
@@ -149,7 +67,7 @@ func TestSignals(t *testing.T) {
 	data := noise(4 << 20)
 	var interrupted atomic.Int64
 	dir, s := show(t, memfs.New(map[string]memfs.File{
-		"slow":  {Data: data, Pieces: 64 << 10, Before: shared(20*time.Millisecond, &interrupted)},
+		"slow":  {Data: data, Before: shared(20*time.Millisecond, &interrupted)},
 		"small": {Data: data[:200_000], Before: shared(20*time.Millisecond, &interrupted)},
 	}), Config{})
 	for name, want := range map[string][]byte{"slow": data, "small": data[:200_000]} {
@@ -203,7 +121,7 @@ func TestInterruptedTooLate(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, f := range map[string]memfs.File{
-		"plain": {Data: noise(1000)}, "pieces": {Data: noise(1000), Pieces: 100}, "volatile": {Content: func() []byte { return noise(1000) }},
+		"plain": {Data: noise(1000)}, "volatile": {Content: func() []byte { return noise(1000) }},
 	} {
 		n := &fileNode{s: &Server{log: slog.New(slog.DiscardHandler)}, file: fileOf(t, f)}
 		h, _, errno := n.Open(ctx, unix.O_RDONLY)
@@ -230,19 +148,11 @@ func fileOf(t *testing.T, f memfs.File) vfs.File {
 // rogue is a file that breaks the contract of package vfs.
 type rogue struct {
 	read func(p []byte) (int, error)
-	vec  func(scratch []byte) (vfs.Vec, error)
 }
 
 func (r rogue) Attr() vfs.Attr { return vfs.Attr{Size: 2 << 20, Stored: 2 << 20} }
 
 func (r rogue) ReadAt(_ context.Context, p []byte, _ int64) (int, error) { return r.read(p) }
-
-// rogueVec breaks that of vectored reads too.
-type rogueVec struct{ rogue }
-
-func (r rogueVec) ReadVec(_ context.Context, scratch []byte, _ int64) (vfs.Vec, error) {
-	return r.vec(scratch)
-}
 
 // rogueDir holds such files.
 type rogueDir map[string]vfs.Node
@@ -268,30 +178,19 @@ func (d rogueDir) List(context.Context) (vfs.Listing, error) { return nil, vfs.E
 // as bytes: a short answer would be taken for the end of the file.
 func TestTreeAtFault(t *testing.T) {
 	log := &lines{}
-	nothing := func() {}
 	dir, _ := show(t, rogueDir{
-		"short":  rogue{read: func(p []byte) (int, error) { return len(p) / 2, nil }},
-		"eof":    rogue{read: func(p []byte) (int, error) { return len(p) / 2, io.EOF }},
-		"none":   rogue{read: func(p []byte) (int, error) { return 0, nil }},
-		"few":    rogueVec{rogue{vec: func(p []byte) (vfs.Vec, error) { return vfs.Vec{Pieces: [][]byte{p[1:]}, Release: nothing}, nil }}},
-		"empty":  rogueVec{rogue{vec: func(p []byte) (vfs.Vec, error) { return vfs.Vec{}, nil }}},
-		"much":   rogueVec{rogue{vec: func(p []byte) (vfs.Vec, error) { return vfs.Vec{Pieces: [][]byte{p, p}, Release: nothing}, nil }}},
-		"pieces": rogueVec{rogue{vec: manyPieces}},
-		"release": rogueVec{rogue{vec: func(p []byte) (vfs.Vec, error) {
-			return vfs.Vec{Pieces: [][]byte{p}, Release: func() { panic("told to panic in Release") }}, nil
-		}}},
+		"short":   rogue{read: func(p []byte) (int, error) { return len(p) / 2, nil }},
+		"eof":     rogue{read: func(p []byte) (int, error) { return len(p) / 2, io.EOF }},
+		"none":    rogue{read: func(p []byte) (int, error) { return 0, nil }},
 		"neither": neither{},
 	}, Config{Log: slog.New(slog.NewTextHandler(log, nil))})
-	for _, name := range []string{"short", "eof", "none", "few", "empty", "much", "pieces"} {
+	for _, name := range []string{"short", "eof", "none"} {
 		if _, err := preadFile(path(dir, "%s", name), make([]byte, 100_000), 0); !errors.Is(err, unix.EIO) {
 			t.Errorf("%s: got %v, want EIO", name, err)
 		}
 		if !strings.Contains(log.String(), "path="+name) {
 			t.Errorf("%s: the log does not name it", name)
 		}
-	}
-	if _, err := preadFile(path(dir, "release"), make([]byte, 100_000), 0); err != nil {
-		t.Errorf("release: %v", err)
 	}
 	for _, name := range []string{"broken", "panics", "neither"} {
 		if _, err := os.Stat(path(dir, "%s", name)); !errors.Is(err, unix.EIO) {
@@ -308,14 +207,6 @@ func TestTreeAtFault(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Error(err)
 	}
-}
-
-func manyPieces(p []byte) (vfs.Vec, error) {
-	var pieces [][]byte
-	for i := range p {
-		pieces = append(pieces, p[i:i+1])
-	}
-	return vfs.Vec{Pieces: pieces, Release: func() {}}, nil
 }
 
 // neither is a node that is no file and no directory.

@@ -91,7 +91,7 @@ func clientUnprivileged(args []string) error {
 		return err
 	}
 	small, big := noise(1000), noise(3<<20)
-	root := memfs.New(map[string]memfs.File{"small": {Data: small}, "big": {Data: big, Pieces: 64 << 10}})
+	root := memfs.New(map[string]memfs.File{"small": {Data: small}, "big": {Data: big}})
 	for _, busy := range []bool{false, true} {
 		log := &lines{}
 		s, err := Mount(dir, root, Config{FsName: "a, b\\c", HotBytes: 1 << 30, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))})

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync/atomic"
 	"time"
 
 	"github.com/tesserafs/tesserafs/vfs"
@@ -22,16 +21,6 @@ type File struct {
 
 	// Hidden files are found by Lookup and not listed.
 	Hidden bool
-
-	// Pieces > 0 makes the file a VecReader that answers in pieces of so many bytes of Data,
-	// without touching them. Where that makes too many, the answer is one copy in scratch.
-	Pieces int
-
-	// Scratch sends every second piece through scratch.
-	Scratch bool
-
-	// Held, if not nil, counts the answers of ReadVec that are not yet released.
-	Held *atomic.Int64
 
 	// Block > 0 makes the file Sparse: aligned blocks of so many bytes that are all zero are
 	// holes.
@@ -51,9 +40,6 @@ func newFile(f File) vfs.File {
 	}
 	p := &plain{File: f, stored: int64(len(f.Data))}
 	if f.Block <= 0 {
-		if f.Pieces > 0 {
-			return vec{p}
-		}
 		return p
 	}
 	s := sparse{p, nil}
@@ -66,9 +52,6 @@ func newFile(f File) vfs.File {
 			p.stored += int64(len(block))
 		}
 	}
-	if f.Pieces > 0 {
-		return vecSparse{vec{p}, s}
-	}
 	return s
 }
 
@@ -79,12 +62,9 @@ type plain struct {
 }
 
 var (
-	_ vfs.Xattrs    = (*plain)(nil)
-	_ vfs.Checker   = (*plain)(nil)
-	_ vfs.VecReader = vec{}
-	_ vfs.Sparse    = sparse{}
-	_ vfs.VecReader = vecSparse{}
-	_ vfs.Sparse    = vecSparse{}
+	_ vfs.Xattrs  = (*plain)(nil)
+	_ vfs.Checker = (*plain)(nil)
+	_ vfs.Sparse  = sparse{}
 )
 
 func (f *plain) Attr() vfs.Attr {
@@ -136,38 +116,6 @@ func (f *plain) Check(context.Context) error {
 	return f.Changed()
 }
 
-// vec is a file that answers by reference.
-type vec struct{ *plain }
-
-func (f vec) ReadVec(ctx context.Context, scratch []byte, off int64) (vfs.Vec, error) {
-	data, err := f.bytesAt(ctx, off, len(scratch))
-	if err != nil {
-		return vfs.Vec{}, err
-	}
-	var pieces [][]byte
-	if (len(data)+f.Pieces-1)/f.Pieces > vfs.MaxPieces {
-		pieces = [][]byte{scratch[:copy(scratch, data)]}
-	} else {
-		for i := 0; len(data) > 0; i++ {
-			piece := data[:min(f.Pieces, len(data))]
-			data = data[len(piece):]
-			if f.Scratch && i%2 == 1 {
-				n := copy(scratch, piece)
-				piece, scratch = scratch[:n], scratch[n:]
-			}
-			pieces = append(pieces, piece)
-		}
-	}
-	if f.Held != nil {
-		f.Held.Add(1)
-	}
-	return vfs.Vec{Pieces: pieces, Release: func() {
-		if f.Held != nil {
-			f.Held.Add(-1)
-		}
-	}}, nil
-}
-
 // sparse is a file with holes.
 type sparse struct {
 	*plain
@@ -187,12 +135,3 @@ func (f sparse) next(off int64, data bool) int64 {
 	}
 	return size
 }
-
-// vecSparse is both.
-type vecSparse struct {
-	vec
-	s sparse
-}
-
-func (f vecSparse) NextData(off int64) int64 { return f.s.NextData(off) }
-func (f vecSparse) NextHole(off int64) int64 { return f.s.NextHole(off) }

@@ -2,9 +2,8 @@
 // are tested with it, and it runs through vfs/vfstest like any other tree.
 //
 // [New] takes files by path and makes the directories between them. What a [File] is asked to be
-// decides which of the optional interfaces of package vfs it has: with Pieces it is a
-// vfs.VecReader, with Block a vfs.Sparse, with both both. Every file is a vfs.Xattrs and a
-// vfs.Checker.
+// decides which of the optional interfaces of package vfs it has: with Block it is a vfs.Sparse. Every
+// file is a vfs.Xattrs and a vfs.Checker.
 //
 // Misbehaviour is a [Hook], called before each read: it may wait, fail or panic. [Fail], [Wait] and
 // [Panic] make the usual ones.

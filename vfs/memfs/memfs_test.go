@@ -30,13 +30,10 @@ func TestTree(t *testing.T) {
 			clear(data[off:min(off+5000, size)])
 		}
 		files[fmt.Sprintf("plain/%d", size)] = memfs.File{Data: data}
-		files[fmt.Sprintf("both/%d", size)] = memfs.File{Data: data, Block: 4096, Pieces: 8192}
-		if size > 1<<20 {
-			continue // two of those that are not read whole are enough
+		files[fmt.Sprintf("sparse/%d", size)] = memfs.File{Data: data, Block: 4096}
+		if size <= 1<<20 { // one of those that are not read whole is enough
+			files[fmt.Sprintf("fine/%d", size)] = memfs.File{Data: data, Block: 512}
 		}
-		files[fmt.Sprintf("vec/%d", size)] = memfs.File{Data: data, Pieces: 700}
-		files[fmt.Sprintf("scratch/%d", size)] = memfs.File{Data: data, Pieces: 3000, Scratch: true}
-		files[fmt.Sprintf("sparse/%d", size)] = memfs.File{Data: data, Block: 512}
 	}
 	files["zeros"] = memfs.File{Data: make([]byte, 10_000), Block: 4096}
 	vfstest.TestTree(t, memfs.New(files))
@@ -45,23 +42,13 @@ func TestTree(t *testing.T) {
 // TestInterfaces would catch a file that has an interface it was not asked to have, which would
 // hide a fault of a door in serving plain files.
 func TestInterfaces(t *testing.T) {
-	for _, c := range []struct {
-		file        memfs.File
-		vec, sparse bool
-	}{
-		{memfs.File{}, false, false},
-		{memfs.File{Pieces: 1}, true, false},
-		{memfs.File{Block: 1}, false, true},
-		{memfs.File{Pieces: 1, Block: 1}, true, true},
-	} {
-		node, err := vfs.Walk(t.Context(), memfs.New(map[string]memfs.File{"f": c.file}), "f")
+	for want, file := range map[bool]memfs.File{false: {}, true: {Block: 1}} {
+		node, err := vfs.Walk(t.Context(), memfs.New(map[string]memfs.File{"f": file}), "f")
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, vec := node.(vfs.VecReader)
-		_, sparse := node.(vfs.Sparse)
-		if vec != c.vec || sparse != c.sparse {
-			t.Errorf("%+v: VecReader %v, Sparse %v", c.file, vec, sparse)
+		if _, sparse := node.(vfs.Sparse); sparse != want {
+			t.Errorf("%+v: Sparse %v", file, sparse)
 		}
 	}
 }

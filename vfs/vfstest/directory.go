@@ -184,7 +184,7 @@ func interruptOne(t *testing.T, show func(*testing.T, vfs.Dir) string, data []by
 // testTools would catch what the usual tools stumble over: links counted wrong (find), sizes and
 // holes (du, cp), anything that differs from a copy (diff).
 func testTools(t *testing.T, show func(*testing.T, vfs.Dir) string) {
-	files := behaved(nil)
+	files := behaved()
 	dir := show(t, memfs.New(files))
 	listed := 0
 	for name, f := range files {

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/tesserafs/tesserafs/vfs"
 )
 
@@ -83,7 +81,7 @@ func (w *walker) file(t *testing.T, name string, file vfs.File) {
 	}
 }
 
-// checkRead reads a window, by reference too where the file can, and compares.
+// checkRead reads a window and compares.
 func checkRead(ctx context.Context, file vfs.File, win window, size int64, whole []byte) error {
 	got, err := readAt(ctx, file, win)
 	if err != nil {
@@ -111,17 +109,6 @@ func checkRead(ctx context.Context, file vfs.File, win window, size int64, whole
 			return fmt.Errorf("read of %v: bytes differ from two reads' of its halves", win)
 		}
 	}
-	v, ok := file.(vfs.VecReader)
-	if !ok {
-		return nil
-	}
-	ref, err := readVec(ctx, v, win)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(ref, got) {
-		return fmt.Errorf("vectored read of %v: got %d bytes that are not the %d of ReadAt", win, len(ref), len(got))
-	}
 	return nil
 }
 
@@ -138,44 +125,6 @@ func readAt(ctx context.Context, file vfs.File, win window) ([]byte, error) {
 		return nil, fmt.Errorf("read of %v: got %d bytes without an error", win, n)
 	}
 	return p[:n], nil
-}
-
-// readVec reads a window by reference. Pieces may be mapped files that must not be touched, so the
-// kernel copies them, as it does for a front door.
-func readVec(ctx context.Context, file vfs.VecReader, win window) ([]byte, error) {
-	v, err := file.ReadVec(ctx, make([]byte, win.n), win.off)
-	if err != nil {
-		return nil, fmt.Errorf("vectored read of %v: %w", win, err)
-	}
-	if v.Release == nil {
-		return nil, fmt.Errorf("vectored read of %v: no Release", win)
-	}
-	defer v.Release()
-	if len(v.Pieces) > vfs.MaxPieces {
-		return nil, fmt.Errorf("vectored read of %v: %d pieces, more than %d", win, len(v.Pieces), vfs.MaxPieces)
-	}
-	size := 0
-	for _, piece := range v.Pieces {
-		size += len(piece)
-	}
-	if size > win.n {
-		return nil, fmt.Errorf("vectored read of %v: %d bytes", win, size)
-	}
-	fd, err := unix.MemfdCreate("vfstest", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	if size > 0 {
-		if n, err := unix.Pwritev(fd, v.Pieces, 0); err != nil || n != size {
-			return nil, fmt.Errorf("vectored read of %v: kernel took %d of %d bytes: %v", win, n, size, err)
-		}
-	}
-	got := make([]byte, size)
-	if n, err := unix.Pread(fd, got, 0); err != nil || n != size {
-		return nil, fmt.Errorf("pread: %d of %d bytes: %v", n, size, err)
-	}
-	return got, nil
 }
 
 // concurrently runs the reads again from several goroutines.

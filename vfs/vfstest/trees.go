@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/tesserafs/tesserafs/vfs"
@@ -22,8 +21,8 @@ func noise(seed uint64, n int) []byte {
 	return p
 }
 
-// behaved is a tree of files of many sizes and kinds. held counts answers not released.
-func behaved(held *atomic.Int64) map[string]memfs.File {
+// behaved is a tree of files of many sizes and kinds.
+func behaved() map[string]memfs.File {
 	files := map[string]memfs.File{
 		"empty/": {},
 		"a name with spaces/ü/日本語/ends with space ": {Data: []byte("x")},
@@ -40,18 +39,11 @@ func behaved(held *atomic.Int64) map[string]memfs.File {
 	} {
 		data := noise(uint64(i), size)
 		files[fmt.Sprintf("plain/%d", size)] = memfs.File{Data: data}
-		// 1027 makes the 1,022 pieces of a read of 1 MiB that there may be at most.
-		for _, piece := range []int{100, 1027, 4096, 128 << 10, 1 << 30} {
-			files[fmt.Sprintf("pieces/%d of %d", piece, size)] = memfs.File{
-				Data: data, Pieces: piece, Scratch: i%2 == 0, Held: held,
-			}
-		}
 		holed := append([]byte(nil), data...)
 		for off := 0; off < size; off += 3 * 8192 {
 			clear(holed[off:min(off+2*8192, size)])
 		}
 		files[fmt.Sprintf("sparse/%d", size)] = memfs.File{Data: holed, Block: 4096}
-		files[fmt.Sprintf("sparse/pieces of %d", size)] = memfs.File{Data: holed, Block: 4096, Pieces: 8192, Held: held}
 	}
 	files["sparse/nothing"] = memfs.File{Data: make([]byte, 100_000), Block: 4096}
 	return files

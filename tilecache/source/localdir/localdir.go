@@ -3,7 +3,7 @@
 // # Objective
 //
 // The page cache is the cache of local tiles, so this room keeps nothing of its own: an object is an
-// open file, a read is a pread, and the bytes can be mapped and referred to in place.
+// open file, and a read is a pread.
 //
 // # Which file a name is
 //
@@ -46,10 +46,7 @@ import (
 	"github.com/tesserafs/tesserafs/tilecache/source"
 )
 
-var (
-	_ source.Source = (*Source)(nil)
-	_ source.Mapper = (*object)(nil)
-)
+var _ source.Source = (*Source)(nil)
 
 // Source is a directory. It holds no open files of its own.
 type Source struct {

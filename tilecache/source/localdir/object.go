@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,9 +32,6 @@ type object struct {
 	gone       atomic.Pointer[string] // how it was seen to change; an object never changes back
 	pathLooked atomic.Int64           // nanoseconds from start to the last look at the path
 	closed     atomic.Bool
-
-	mu     sync.Mutex // guards mapped
-	mapped []byte     // nil until Map, and after Close
 }
 
 func newObject(f *os.File, path string) (*object, error) {
@@ -127,40 +122,11 @@ func (o *object) changed(how string) error {
 	return fmt.Errorf("%s: %w: %s", o.path, source.ErrChanged, how)
 }
 
-// Map maps the file as it was when opened. The mapping begins on a page; an empty file's is empty.
-func (o *object) Map() ([]byte, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	switch {
-	case o.closed.Load():
-		return nil, fmt.Errorf("map %s: %w", o.path, fs.ErrClosed)
-	case o.mapped != nil:
-		return o.mapped, nil
-	case o.info.Size == 0:
-		return []byte{}, nil
-	case o.info.Size > math.MaxInt:
-		return nil, fmt.Errorf("map %s: %d bytes do not fit the address space", o.path, o.info.Size)
-	}
-	m, err := unix.Mmap(o.fd, 0, int(o.info.Size), unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("map %s: %w", o.path, err)
-	}
-	o.mapped = m
-	return m, nil
-}
-
 func (o *object) Close() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	if o.closed.Swap(true) {
 		return fmt.Errorf("close %s: %w", o.path, fs.ErrClosed)
 	}
-	var unmap error
-	if o.mapped != nil {
-		unmap = unix.Munmap(o.mapped)
-		o.mapped = nil
-	}
-	return errors.Join(unmap, o.file.Close())
+	return o.file.Close()
 }
 
 // ignoreEINTR calls again what a signal broke off, as package os does: the Go runtime uses signals

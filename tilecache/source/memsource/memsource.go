@@ -1,6 +1,5 @@
 // Package memsource is a source in memory, for tests: objects that change, fail and dawdle on
-// demand. It passes the same suite as the sources of archives (sourcetest), and its objects cannot
-// be mapped.
+// demand. It passes the same suite as the sources of archives (sourcetest).
 package memsource
 
 import (

@@ -61,7 +61,6 @@ func Test(t *testing.T, newSource func(t *testing.T, objects map[string][]byte) 
 		{"Changed", testChanged},
 		{"Appearing", testAppearing},
 		{"Cancelled", testCancelled},
-		{"Map", testMap},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, newSource) })
 	}
