@@ -29,7 +29,7 @@ func (f Footprint) EPSG() int {
 // the southern hemisphere is negative.
 func (f Footprint) CanonicalNorthing() float64 {
 	if f.Cell.South() {
-		return f.Northing - 1e7
+		return f.Northing - SouthernNorthing
 	}
 	return f.Northing
 }

@@ -155,7 +155,7 @@ func TestPlacementGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if w := (Grid{zone, atof(t, z[1]), atof(t, z[2]), atoi(t, z[3]), atoi(t, z[4])}); g != w {
+		if w := (Grid{zone, atof(t, z[1]), atof(t, z[2]), atoi(t, z[3]), atoi(t, z[4]), false}); g != w {
 			t.Errorf("zone %d: %+v, want %+v", zone, g, w)
 			continue
 		}

@@ -6,8 +6,8 @@
 // A [Cell] is a 0.1° square of the globe, named by its centre. Its [Footprint] is the pixel
 // rectangle its arrays cover in the UTM zone of the centre. A [Grid] is the 10 m lattice of a
 // store: pixel (row 0, col 0) is its north-west corner, rows go south. Eastings and northings are
-// metres. A Grid's northing is that of EPSG:326ZZ in both hemispheres: a southern footprint's own
-// northing (EPSG:327ZZ) minus 10,000,000 m.
+// metres. A zone's northing is that of EPSG:326ZZ in both hemispheres: a southern footprint's own
+// northing (EPSG:327ZZ) minus 10,000,000 m. A tile by itself keeps its own ([Footprint.Grid]).
 //
 // # From a name to pixels
 //
@@ -28,7 +28,7 @@
 //
 //   - The zone is that of the cell's centre, with no exception for Norway or Svalbard.
 //   - A tile's own reference system is 326ZZ where the centre lies north of the equator, 327ZZ
-//     south of it; a store's is always 326ZZ.
+//     south of it; that of a store of a zone is always 326ZZ.
 //   - Sizes are those of the four projected corners, rounded half to even.
 //   - A tile's first pixel is found by floor, not by rounding: its pixels were laid out from
 //     floor(min / 10 m) × 10 m, while the corner is unsnapped (geotessera #429).
@@ -48,8 +48,10 @@
 // made, and a slice that a method returns belongs to the value it came from.
 package grid
 
-// Size of a pixel in metres, and bands of a pixel.
+// Size of a pixel in metres, bands of a pixel, and what the northings of EPSG:327ZZ are greater by
+// than those of EPSG:326ZZ, in metres.
 const (
-	PixelMetres = 10.0
-	Bands       = 128
+	PixelMetres      = 10.0
+	Bands            = 128
+	SouthernNorthing = 10_000_000
 )

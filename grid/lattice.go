@@ -6,12 +6,15 @@ import (
 	"math"
 )
 
-// Grid is the 10 m lattice of a zone's store: Height × Width pixels, with the upper-left corner of
-// pixel (0, 0) at Easting, Northing, which are multiples of 10 m on the axes of EPSG:326ZZ.
+// Grid is the 10 m lattice of a store: Height × Width pixels, with the upper-left corner of pixel
+// (0, 0) at Easting, Northing, which are multiples of 10 m on the axes of EPSG:326ZZ, or of
+// EPSG:327ZZ where South is set. That is so for a southern tile by itself ([Footprint.Grid]); the
+// lattice of a zone never has it.
 type Grid struct {
 	Zone              int
 	Easting, Northing float64
 	Height, Width     int
+	South             bool
 }
 
 // ZoneYear returns the lattice of a zone-year store: the union of that year's tiles of one zone,
@@ -46,8 +49,13 @@ func ZoneYear(fps []Footprint) (Grid, error) {
 func snapDown(v float64) float64 { return float64(math.Floor(v/PixelMetres) * PixelMetres) }
 func snapUp(v float64) float64   { return float64(math.Ceil(v/PixelMetres) * PixelMetres) }
 
-// EPSG returns the code of the lattice's reference system, 326ZZ in both hemispheres.
-func (g Grid) EPSG() int { return 32600 + g.Zone }
+// EPSG returns the code of the lattice's reference system: 326ZZ, or with South 327ZZ.
+func (g Grid) EPSG() int {
+	if g.South {
+		return 32700 + g.Zone
+	}
+	return 32600 + g.Zone
+}
 
 // Transform returns the affine transform from (col, row) to metres in the order of the affine
 // package: pixel width, 0, easting, 0, minus pixel height, northing of the upper-left corner.
@@ -55,7 +63,7 @@ func (g Grid) Transform() [6]float64 {
 	return [6]float64{PixelMetres, 0, g.Easting, 0, -PixelMetres, g.Northing}
 }
 
-// Place returns the pixels that a tile fills. The first is found by floor (geotessera #429). A
+// Place returns the pixels of a zone's lattice that a tile fills. The first is found by floor (geotessera #429). A
 // footprint that was part of the lattice's making lies inside it.
 func (g Grid) Place(f Footprint) Rect {
 	return Rect{

@@ -17,7 +17,7 @@ func TestZoneYear(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (Grid{30, 500000, 30, 6, 5}); g != want {
+	if want := (Grid{30, 500000, 30, 6, 5, false}); g != want {
 		t.Fatalf("%+v, want %+v", g, want)
 	}
 	for i, want := range []Rect{{0, 0, 3, 4}, {3, 1, 2, 3}} {
