@@ -20,7 +20,10 @@
 //   - Attributes are a list of names and values, written in the order given: people read these
 //     files, and what belongs together should stand together.
 //   - Only what is written today has a type: regular chunk grids, the default chunk key encoding,
-//     the bytes codec. A codec is an implementation of [Codec].
+//     the codecs bytes, transpose, crc32c and sharding_indexed. A codec is an implementation of
+//     [Codec].
+//   - A shard is arithmetic: [Shard] says where which inner chunk lies and makes the index, and knows
+//     nothing of what the chunks hold.
 //   - Documents are checked when they are written. A shape that does not fit its chunks, a fill
 //     value its data type does not have, a number JSON cannot say: each is an error that names the
 //     field, never a document some reader takes otherwise.
@@ -98,11 +101,9 @@ func (a Array) document() (Attributes, error) {
 	if err != nil {
 		return nil, err
 	}
-	codecs := make([]any, len(a.Codecs))
-	for i, c := range a.Codecs {
-		if codecs[i], err = c.document(a); err != nil {
-			return nil, err
-		}
+	codecs, err := a.codecs()
+	if err != nil {
+		return nil, err
 	}
 	d := Attributes{
 		{"shape", a.Shape},
@@ -117,6 +118,18 @@ func (a Array) document() (Attributes, error) {
 		d = append(d, Attribute{"dimension_names", a.DimensionNames})
 	}
 	return append(d, Attribute{"zarr_format", 3}, Attribute{"node_type", "array"}, Attribute{"storage_transformers", []any{}}), nil
+}
+
+// codecs are the documents of the array's codecs.
+func (a Array) codecs() ([]Attributes, error) {
+	codecs := make([]Attributes, len(a.Codecs))
+	for i, c := range a.Codecs {
+		var err error
+		if codecs[i], err = c.document(a); err != nil {
+			return nil, err
+		}
+	}
+	return codecs, nil
 }
 
 // dataType is what has to be known of a data type to write a document.

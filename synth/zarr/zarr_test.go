@@ -49,6 +49,15 @@ func goldenStore() (root Group, nodes map[string]Node) {
 		"inner/tenth":     array("float32", 0.1, []int{2}, []int{2}, x),
 		"inner/minus_one": array("int16", -1, []int{2}, []int{2}, x),
 	}
+	for name, sharded := range map[string]Array{
+		"sharded": {DataType: "int8", FillValue: 0, Codecs: []Codec{Transpose{[]int{0, 2, 3, 1}}, Bytes{}}},
+		"shards":  {DataType: "float32", FillValue: 0.0, Codecs: []Codec{Bytes{}}},
+	} {
+		sharded.Shape, sharded.ChunkShape = []int{2, 4, 24, 12}, []int{1, 4, 16, 8}
+		sharded.Codecs = []Codec{Sharding{[]int{1, 4, 4, 2}, sharded.Codecs}}
+		sharded.DimensionNames = []string{"time", "band", "y", "x"}
+		nodes[name] = sharded
+	}
 	return root, nodes
 }
 
