@@ -9,6 +9,7 @@ import (
 
 	"github.com/tesserafs/tesserafs/synth/mosaic"
 	"github.com/tesserafs/tesserafs/tilecache"
+	"github.com/tesserafs/tesserafs/tilecache/catalogue"
 	"github.com/tesserafs/tesserafs/vfs"
 )
 
@@ -57,7 +58,6 @@ type YearZones struct {
 type ReadStatus struct {
 	Requests int64 `json:"requests"`
 	Bytes    int64 `json:"bytes"`
-	Referred int64 `json:"referred_bytes"`
 	Tiles    int64 `json:"tiles_loaded"`
 }
 
@@ -68,7 +68,6 @@ func (t *Tree) Status() Status {
 		Reads: ReadStatus{
 			Requests: t.pixels.Stats.Reads.Load(),
 			Bytes:    t.pixels.Stats.Bytes.Load(),
-			Referred: t.pixels.Stats.ReferredBytes.Load(),
 			Tiles:    t.pixels.Stats.TilesLoaded.Load(),
 		},
 		Objects:  t.cfg.Cache.Stats(),
@@ -79,14 +78,21 @@ func (t *Tree) Status() Status {
 	if t.cfg.Mount != nil {
 		s.Mount = t.cfg.Mount()
 	}
-	for _, ds := range t.cfg.Catalogue.Datasets {
+	s.Datasets = Describe(t.cfg.Catalogue)
+	return s
+}
+
+// Describe says what an archive holds.
+func Describe(c *catalogue.Catalogue) []DatasetStatus {
+	var out []DatasetStatus
+	for _, ds := range c.Datasets {
 		d := DatasetStatus{Name: ds.Name(), Version: ds.Version(), Variant: ds.Variant(), From: ds.Origin(), Tiles: ds.Len(), Bytes: ds.Bytes()}
 		for _, year := range ds.Years() {
 			d.Years = append(d.Years, YearZones{year, ds.Zones(year)})
 		}
-		s.Datasets = append(s.Datasets, d)
+		out = append(out, d)
 	}
-	return s
+	return out
 }
 
 // statusFile is .tesserafs/status.json: whatever is true when it is opened.

@@ -2,6 +2,8 @@
 // package layout, and .tesserafs/status.json, which is found by name and never listed.
 //
 //	<dataset>/zones/<year>/utm30_2024.zarr/
+//	<dataset>/tessera.zarr/
+//	<dataset>/tiles/<year>/grid_0.15_52.05.zarr/
 //	.tesserafs/status.json
 //
 // It is made of a catalogue (which tiles exist) and a cache of objects (their bytes), and knows
@@ -37,6 +39,9 @@ type Config struct {
 	Cache     *tilecache.Cache
 	Missing   MissingPolicy
 	Log       *slog.Logger
+	// Sides in pixels of the inner chunks of consolidated stores, of embeddings and of scales: a
+	// power of two from 16 to 4096, or 0 for layout's defaults.
+	InnerChunk, ScalesInnerChunk int
 	// Mount says how the tree is shown, for status.json; nil where it is not mounted.
 	Mount func() MountInfo
 }
@@ -63,8 +68,22 @@ func New(cfg Config) (*Tree, error) {
 			pixels.Close()
 			return nil, fmt.Errorf("dataset %s: %w", ds.Name(), err)
 		}
+		tiles, err := layout.NewTiles(ds, pixels)
+		if err != nil {
+			pixels.Close()
+			return nil, fmt.Errorf("dataset %s: %w", ds.Name(), err)
+		}
+		consolidated, err := layout.NewConsolidated(ds, pixels, layout.ConsolidatedConfig{
+			InnerChunk: cfg.InnerChunk, ScalesInnerChunk: cfg.ScalesInnerChunk,
+		})
+		if err != nil {
+			pixels.Close()
+			return nil, fmt.Errorf("dataset %s: %w", ds.Name(), err)
+		}
 		d := &folder{entries: map[string]vfs.Node{}, modTime: ds.ModTime(0, 0)}
+		d.show("tessera.zarr", consolidated.Dir())
 		d.show("zones", zones.Dir())
+		d.show("tiles", tiles.Dir())
 		t.root.show(ds.Name(), d)
 		if d.modTime.After(t.root.modTime) {
 			t.root.modTime = d.modTime

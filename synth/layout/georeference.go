@@ -18,13 +18,17 @@ var nanFill = math.NaN()
 func gridMapping(g grid.Grid) zarr.Attributes {
 	t := g.Transform()
 	number := func(v float64) string { return strconv.FormatFloat(v, 'f', 1, 64) }
+	hemisphere, falseNorthing := "N", 0.0
+	if g.South {
+		hemisphere, falseNorthing = "S", grid.SouthernNorthing
+	}
 	return zarr.Attributes{
 		{Name: "grid_mapping_name", Value: "transverse_mercator"},
 		{Name: "longitude_of_central_meridian", Value: float64(6*g.Zone - 183)},
 		{Name: "latitude_of_projection_origin", Value: 0.0},
 		{Name: "scale_factor_at_central_meridian", Value: 0.9996},
 		{Name: "false_easting", Value: 500000.0},
-		{Name: "false_northing", Value: 0.0},
+		{Name: "false_northing", Value: falseNorthing},
 		{Name: "semi_major_axis", Value: 6378137.0},
 		{Name: "semi_minor_axis", Value: 6356752.314245179},
 		{Name: "inverse_flattening", Value: 298.257223563},
@@ -33,7 +37,7 @@ func gridMapping(g grid.Grid) zarr.Attributes {
 		{Name: "prime_meridian_name", Value: "Greenwich"},
 		{Name: "geographic_crs_name", Value: "WGS 84"},
 		{Name: "horizontal_datum_name", Value: "World Geodetic System 1984 ensemble"},
-		{Name: "projected_crs_name", Value: fmt.Sprintf("WGS 84 / UTM zone %dN", g.Zone)},
+		{Name: "projected_crs_name", Value: fmt.Sprintf("WGS 84 / UTM zone %d%s", g.Zone, hemisphere)},
 		{Name: "crs_wkt", Value: g.WKT()},
 		{Name: "spatial_ref", Value: g.WKT()},
 		{Name: "GeoTransform", Value: number(t[2]) + " " + number(t[0]) + " " + number(t[1]) + " " +
@@ -42,7 +46,7 @@ func gridMapping(g grid.Grid) zarr.Attributes {
 }
 
 // conventions are the attributes of the Zarr conventions proj and spatial, version 0.1, for a group
-// whose arrays lie on a zone grid. They are given whole: GDAL and others drop a set that is partial.
+// whose arrays lie on a lattice. They are given whole: GDAL and others drop a set that is partial.
 //
 // https://github.com/zarr-conventions/proj, https://github.com/zarr-conventions/spatial
 func conventions(g grid.Grid, y, x string) zarr.Attributes {

@@ -124,6 +124,34 @@ func TestZones(t *testing.T) {
 	}
 }
 
+// Catches: a tile that is not found where it is listed, or found in a zone or year that it is not of.
+func TestFind(t *testing.T) {
+	d := only(t, memsource.New(map[string][]byte{v1Manifest: golden(t, "s3scan.parquet")}))
+	want := goldenJSON(t, "tiles.json")
+	for _, year := range append(d.Years(), 1999) {
+		for zone := -1; zone <= grid.Zones+1; zone++ {
+			tiles := d.Tiles(year, zone)
+			listed := map[grid.Cell]Tile{}
+			for i, c := range tiles.Cells() {
+				listed[c] = tiles.At(i)
+			}
+			if len(listed) != tiles.Len() {
+				t.Errorf("Tiles(%d, %d) are %d, their cells %d", year, zone, tiles.Len(), len(listed))
+			}
+			for _, row := range want {
+				c := cell(t, int(row[1]), int(row[2]))
+				there, is := listed[c]
+				if got, found := tiles.Find(c); found != is || got != there || is && got.Cell != c {
+					t.Errorf("Tiles(%d, %d).Find(%v): %v, %v; listed is %v", year, zone, c, got, found, there)
+				}
+			}
+			if got, found := tiles.Find(cell(t, 17995, -8995)); found {
+				t.Errorf("Tiles(%d, %d) has %v", year, zone, got)
+			}
+		}
+	}
+}
+
 // Catches: bad input that is taken, or refused without saying where: the file, the column and the
 // row.
 func TestRefusedRows(t *testing.T) {

@@ -54,6 +54,23 @@ func (t Tiles) At(i int) Tile {
 		ModTime: timeOf(y.seconds[i])}
 }
 
+// Cells are their cells, in order; do not change them.
+func (t Tiles) Cells() []grid.Cell {
+	if t.Len() == 0 {
+		return nil
+	}
+	return slices.Clip(t.of.cells[t.lo:t.hi])
+}
+
+// Find returns the tile of a cell, if it is among them.
+func (t Tiles) Find(c grid.Cell) (Tile, bool) {
+	i, found := slices.BinarySearchFunc(t.Cells(), c, grid.Cell.Compare)
+	if !found {
+		return Tile{}, false
+	}
+	return t.At(i), true
+}
+
 func sizeOf(v uint32) int64 {
 	if v == unknownSize {
 		return -1
