@@ -22,6 +22,7 @@ var mayImport = map[string][]string{
 	"synth/layout":         {"vfs", "synth/zarr", "synth/mosaic", "tilecache/catalogue", "grid"},
 	"synth/mosaic":         {"vfs", "synth/npy", "synth/landmask", "tilecache", "tilecache/source", "grid"},
 	"synth/npy":            {},
+	"synth/sample":         {"synth/mosaic", "tilecache/catalogue", "grid"},
 	"synth/zarr":           {}, // knows no TESSERA
 	"tilecache":            {"tilecache/source"},
 	"tilecache/catalogue":  {"tilecache/source", "grid"},

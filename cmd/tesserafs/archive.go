@@ -59,17 +59,7 @@ func interrupted(ctx context.Context, err error) error {
 }
 
 // datasets describes what an archive holds as a mount's status does.
-func (a *archive) datasets() []synth.DatasetStatus {
-	var out []synth.DatasetStatus
-	for _, ds := range a.catalogue.Datasets {
-		d := synth.DatasetStatus{Name: ds.Name(), Version: ds.Version(), Variant: ds.Variant(), From: ds.Origin(), Tiles: ds.Len(), Bytes: ds.Bytes()}
-		for _, year := range ds.Years() {
-			d.Years = append(d.Years, synth.YearZones{Year: year, Zones: ds.Zones(year)})
-		}
-		out = append(out, d)
-	}
-	return out
-}
+func (a *archive) datasets() []synth.DatasetStatus { return synth.Describe(a.catalogue) }
 
 // datasetTable is a table of what an archive holds, headed.
 func datasetTable(datasets []synth.DatasetStatus) [][]string {

@@ -6,6 +6,7 @@
 //	tesserafs unmount DIR
 //	tesserafs status DIR                 what a mount shows, read, and could not read
 //	tesserafs info SOURCE|DIR            what an archive or a mount holds
+//	tesserafs points SOURCE FILE         give a table of points the embeddings under them
 //	tesserafs doctor [SOURCE]            what may keep this machine from mounting
 //
 // # How it is laid out
@@ -100,7 +101,7 @@ landmask a tile) as Zarr stores that were never written: the bytes are made as t
 	})
 	root.SetVersionTemplate("tesserafs {{.Version}}\n")
 	root.AddCommand(
-		mountCommand(), unmountCommand(), statusCommand(), infoCommand(),
+		mountCommand(), unmountCommand(), statusCommand(), infoCommand(), pointsCommand(),
 		doctorCommand(), demoCommand(), versionCommand(), manCommand(),
 	)
 	return root

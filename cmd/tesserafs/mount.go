@@ -15,28 +15,34 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tesserafs/tesserafs/synth"
+	"github.com/tesserafs/tesserafs/synth/layout"
 	"github.com/tesserafs/tesserafs/tilecache"
 	"github.com/tesserafs/tesserafs/tilecache/catalogue"
 	"github.com/tesserafs/tesserafs/vfs/fusefs"
 )
 
 type mountFlags struct {
-	daemon     bool
-	missing    string
-	memory     byteSize
-	allowOther bool
-	logFormat  string
-	logLevel   string
-	logFile    string
+	daemon                       bool
+	missing                      string
+	memory                       byteSize
+	innerChunk, scalesInnerChunk int
+	allowOther                   bool
+	logFormat                    string
+	logLevel                     string
+	logFile                      string
 }
 
 func mountCommand() *cobra.Command {
-	f := mountFlags{missing: "error", memory: 512 << 20, logFormat: "text"}
+	f := mountFlags{
+		missing: "error", memory: 512 << 20, logFormat: "text",
+		innerChunk: layout.DefaultInnerChunk, scalesInnerChunk: layout.DefaultScalesInnerChunk,
+	}
 	cmd := &cobra.Command{
 		Use:   "mount SOURCE DIR",
 		Short: "Show an archive as Zarr stores in a directory",
 		Long: `Show the archive at SOURCE in the empty directory DIR, as
 
+  DIR/<dataset>/tessera.zarr                        one Zarr store of all UTM zones and years
   DIR/<dataset>/zones/<year>/utm<ZZ>_<year>.zarr    one Zarr store a UTM zone and year
   DIR/.tesserafs/status.json                        what is shown, was read, and failed
 
@@ -56,7 +62,9 @@ once the mount answers. A dead mount of tesserafs at DIR is cleared first.
 	fl := cmd.Flags()
 	fl.BoolVar(&f.daemon, "daemon", f.daemon, "return once the mount answers, and go on in the background")
 	fl.StringVar(&f.missing, "missing-tiles", f.missing, "a tile that is listed but cannot be read: error (reads fail) or fill (reads give fill values)")
-	fl.Var(&f.memory, "memory", "limit of what is kept for speed: mapped tiles, and as root copies of what is read again and again")
+	fl.Var(&f.memory, "memory", "limit of what is kept for speed, which is copies of what is read again and again, as root; 0 keeps none")
+	fl.IntVar(&f.innerChunk, "inner-chunk", f.innerChunk, "side in pixels of the inner chunks of tessera.zarr, a power of two from 16 to 4096; 32 is geotessera's own")
+	fl.IntVar(&f.scalesInnerChunk, "scales-inner-chunk", f.scalesInnerChunk, "the same for its scales")
 	fl.BoolVar(&f.allowOther, "allow-other", f.allowOther, "let other users read, too")
 	fl.StringVar(&f.logFormat, "log-format", f.logFormat, "text or json")
 	fl.StringVar(&f.logLevel, "log-level", f.logLevel, "debug, info, warn or error (default info in a file, warn elsewhere)")
@@ -64,16 +72,16 @@ once the mount answers. A dead mount of tesserafs at DIR is cleared first.
 	return cmd
 }
 
-// least is the smallest --memory: less maps so little at once that reads go back and forth.
-const least = 64 << 20
-
 // check says what of the flags cannot be meant.
 func (f mountFlags) check() error {
 	if f.missing != "error" && f.missing != "fill" {
 		return usageError("--missing-tiles is error or fill, not %q", f.missing)
 	}
-	if f.memory < least {
-		return usageError("--memory is at least %s, not %s", byteSize(least), f.memory)
+	if err := layout.CheckInnerChunk(f.innerChunk); err != nil {
+		return usageError("--inner-chunk: %w", err)
+	}
+	if err := layout.CheckInnerChunk(f.scalesInnerChunk); err != nil {
+		return usageError("--scales-inner-chunk: %w", err)
 	}
 	if f.logFormat != "text" && f.logFormat != "json" {
 		return usageError("--log-format is text or json, not %q", f.logFormat)
@@ -178,16 +186,16 @@ func newMount(ctx context.Context, f mountFlags, source, dir string, log *slog.L
 		return nil, err
 	}
 	m := &mounted{dir: dir, archive: a, log: log}
-	// A quarter for mappings, though not more than they can use; the rest for copies.
-	maps := min(int64(f.memory)/4, 128<<20)
-	m.cache = tilecache.New(a.source, tilecache.Config{MappedBytes: maps})
+	m.cache = tilecache.New(a.source, tilecache.Config{})
 	var server atomic.Pointer[fusefs.Server] // set once it serves, which is before status.json can be read
 	m.tree, err = synth.New(synth.Config{
 		Catalogue: a.catalogue, Cache: m.cache, Missing: f.policy(), Log: log,
+		InnerChunk: f.innerChunk, ScalesInnerChunk: f.scalesInnerChunk,
 		Mount: func() synth.MountInfo {
 			info := synth.MountInfo{
 				Dir: dir, Source: a.source.String(), Version: buildVersion(), PID: os.Getpid(),
-				Options: map[string]any{"missing_tiles": f.missing, "memory": int64(f.memory), "allow_other": f.allowOther},
+				Options: map[string]any{"missing_tiles": f.missing, "memory": int64(f.memory), "allow_other": f.allowOther,
+					"inner_chunk": f.innerChunk, "scales_inner_chunk": f.scalesInnerChunk},
 			}
 			if s := server.Load(); s != nil {
 				info.Door = s.Stats()
@@ -204,7 +212,7 @@ func newMount(ctx context.Context, f mountFlags, source, dir string, log *slog.L
 		total += ds.Bytes()
 	}
 	m.server, err = fusefs.Mount(dir, m.tree.Root(), fusefs.Config{
-		AllowOther: f.allowOther, FsName: a.source.String(), HotBytes: int64(f.memory) - maps, Log: log,
+		AllowOther: f.allowOther, FsName: a.source.String(), HotBytes: int64(f.memory), Log: log,
 		Size: func() int64 { return total },
 	})
 	if err != nil {
@@ -255,12 +263,13 @@ func (m *mounted) summary(daemon bool, logFile *os.File) string {
 	fmt.Fprintf(&b, "%s is shown at %s\n\n", m.archive.source, m.dir)
 	table(&b, "  ", datasetTable(m.archive.datasets()))
 	facts := [][]string{
-		{"stores:", filepath.Join(m.dir, "<dataset>", "zones", "<year>", "utm<ZZ>_<year>.zarr")},
+		{"stores:", filepath.Join(m.dir, "<dataset>", "tessera.zarr")},
+		{"", filepath.Join(m.dir, "<dataset>", "zones", "<year>", "utm<ZZ>_<year>.zarr")},
 		{"open one:", `xr.open_zarr(` + strconv.Quote(filepath.Join(m.dir, m.archive.largestStore())) + `)`},
 		{"unmount:", "tesserafs unmount " + shellWord(m.dir)},
 	}
 	if !daemon {
-		facts[2][1] = "Ctrl-C, or " + facts[2][1]
+		facts[3][1] = "Ctrl-C, or " + facts[3][1]
 	}
 	if logFile != nil {
 		facts = append(facts, []string{"log:", logFile.Name()})

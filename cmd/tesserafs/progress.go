@@ -12,7 +12,8 @@ import (
 // nothing.
 type progress struct {
 	what  string
-	total int64 // 0: not known
+	unit  string // what is counted
+	total int64  // 0: not known
 
 	mu    sync.Mutex // guards what follows: the bar is made when there is something to show
 	bars  *mpb.Progress
@@ -20,7 +21,9 @@ type progress struct {
 	ended bool
 }
 
-func newProgress(what string, total int64) *progress { return &progress{what: what, total: total} }
+func newProgress(what string, total int64) *progress {
+	return &progress{what: what, unit: "tiles", total: total}
+}
 
 // set shows that so many tiles are done. Several goroutines may call it; the highest number counts.
 func (p *progress) set(tiles int) {
@@ -34,10 +37,10 @@ func (p *progress) set(tiles int) {
 		before := mpb.PrependDecorators(decor.Name(p.what + " "))
 		if p.total > 0 {
 			p.bar = p.bars.New(p.total, mpb.BarStyle(), before, mpb.BarRemoveOnComplete(),
-				mpb.AppendDecorators(decor.CountersNoUnit("%d of %d tiles")))
+				mpb.AppendDecorators(decor.CountersNoUnit("%d of %d "+p.unit)))
 		} else {
 			p.bar = p.bars.New(0, mpb.SpinnerStyle(), before, mpb.BarRemoveOnComplete(),
-				mpb.AppendDecorators(decor.CurrentNoUnit("%d tiles")))
+				mpb.AppendDecorators(decor.CurrentNoUnit("%d "+p.unit)))
 		}
 	}
 	if int64(tiles) > p.bar.Current() {
