@@ -115,7 +115,7 @@ install_python() {
         rm -rf .venv
         "$python" -m venv .venv
     fi
-    say "installing the packages of tests/requirements.txt into .venv (about 170 MB to fetch, once)"
+    say "installing the packages of tests/requirements.txt into .venv (about 330 MB to fetch, once)"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt ||
         die "pip could not install tests/requirements.txt; its message is above"
     printf '%s' "$state" >"$stamp"

@@ -23,7 +23,7 @@ BANDS = 128
 PIXEL = 10.0
 
 # Published directory name -> (version, variant, directory of its landmasks).
-DATASETS = {"v1": ("1.0", "vultr", "v1"), "v1.1-cam": ("1.1", "cambridge", "v1.1")}
+DATASETS = {"v1": ("1.0", "vultr", "v1"), "v1.1-cam": ("1.1", "cambridge", "v1.1"), "v2-2B-L~beta1": ("2.0", "2B-L~beta1", "v2")}
 
 
 @dataclasses.dataclass(frozen=True, order=True)

@@ -1,4 +1,5 @@
 """Mounting for tests: whatever happens, nothing stays mounted and no daemon stays."""
+import errno
 import json
 import os
 import pathlib
@@ -41,6 +42,13 @@ def wait_until(condition, seconds):
             return False
         time.sleep(0.02)
     return True
+
+
+def is_io_error(error):
+    """Whether a client's error is the EIO of a read: itself, in a group, or in the words of a client in C++ or Rust."""
+    if isinstance(error, ExceptionGroup):
+        return all(map(is_io_error, error.exceptions))
+    return getattr(error, "errno", None) == errno.EIO or "Input/output error" in str(error)
 
 
 class Mount:
@@ -93,6 +101,9 @@ class Mount:
 
     def store(self, year, zone, dataset="v1"):
         return self.dir / dataset / "zones" / str(year) / f"utm{zone:02d}_{year}.zarr"
+
+    def consolidated(self, dataset="v1"):
+        return self.dir / dataset / "tessera.zarr"
 
     def status(self):
         """What .tesserafs/status.json says."""

@@ -1,16 +1,19 @@
-"""What a zone-year store must hold, worked out from the objects on disk, the slow and plain way.
+"""What zone-year and consolidated stores must hold, worked out from the objects on disk, slow and plain.
 
 A window of a store is painted: fill first, then every tile that touches it in catalogue order,
 each over what was there. The rules are those of the README and of synth/mosaic's documentation;
 nothing here shares code with the filesystem.
 """
+import functools
 import math
 
 import numpy as np
+import pyproj
 import rasterio
 from archive import BANDS, PIXEL, footprint
 
 CHUNK = 1024
+SHARD = 4096
 
 
 class Damaged(Exception):
@@ -141,3 +144,76 @@ class ZoneYear:
         if first_row < last_row and first_col < last_col:
             canvas[first_row - rows.start : last_row - rows.start, first_col - cols.start : last_col - cols.start] = \
                 picture[first_row - top : last_row - top, first_col - left : last_col - left]
+
+
+class Zone:
+    """A zone of a consolidated store; masks is the archive whose landmask registry counts, its own if None."""
+
+    def __init__(self, archive, zone, masks=None):
+        self.archive, self.zone, self.epsg = archive, zone, 32600 + zone
+        self.years = sorted({tile.year for tile in archive.tiles})
+        # The landmask registry's cells and the tiles', each by its four corners on the northern axis.
+        cells = {(tile.lon, tile.lat) for tile in [*(masks or archive).tiles, *archive.tiles] if tile.zone == zone}
+        self.project = pyproj.Transformer.from_crs("EPSG:4326", f"EPSG:{self.epsg}", always_xy=True).transform
+        x, y = self.project([lon / 100 + d for lon, _ in cells for d in (-0.05, 0.05, -0.05, 0.05)],
+                            [lat / 100 + d for _, lat in cells for d in (0.05, 0.05, -0.05, -0.05)])
+        self.easting, self.northing = math.floor(min(x) / PIXEL) * PIXEL, math.ceil(max(y) / PIXEL) * PIXEL
+        rows = round(self.northing / PIXEL - math.floor(min(y) / PIXEL))
+        cols = round(math.ceil(max(x) / PIXEL) - self.easting / PIXEL)
+        self.height, self.width = -(-rows // SHARD) * SHARD, -(-cols // SHARD) * SHARD
+
+    def places(self, year):
+        """(tile, first row, first column, height, width) in catalogue order."""
+        found = []
+        for tile in self.archive.tiles:
+            if (tile.year, tile.zone) == (year, self.zone):
+                left, top, height, width = footprint(tile)
+                top -= 1e7 if tile.lat < 0 else 0  # southern tiles on the northern axis
+                found.append((tile, math.floor((self.northing - top) / PIXEL), math.floor((left - self.easting) / PIXEL),
+                              height, width))
+        return found
+
+    def touched(self, year, side):
+        """(row, column) of the squares of that side that a tile touches."""
+        return {(row, col) for _, top, left, height, width in self.places(year)
+                for row in range(top // side, (top + height - 1) // side + 1)
+                for col in range(left // side, (left + width - 1) // side + 1)}
+
+    @functools.cache
+    def tile(self, tile):
+        """Embeddings as they are in the tile, scales with what is no data NaN; None where it cannot be read."""
+        _, _, height, width = footprint(tile)
+        try:
+            scales = read_tile(self.archive, tile)[1]
+        except Damaged:
+            return None
+        return np.load(self.archive.path(tile), mmap_mode="r")[:height, :width], scales
+
+    def window(self, year, rows, cols):
+        """Embeddings (band, y, x) and scales (y, x) of a window: +inf where no tile is, NaN where one has no data."""
+        embeddings = np.zeros((rows.stop - rows.start, cols.stop - cols.start, BANDS), np.int8)
+        scales = np.full(embeddings.shape[:2], np.inf, np.float32)
+        for tile, top, left, height, width in self.places(year):
+            a, b = max(rows.start, top), min(rows.stop, top + height)
+            c, d = max(cols.start, left), min(cols.stop, left + width)
+            if a < b and c < d and (pixels := self.tile(tile)):
+                for canvas, picture in zip((embeddings, scales), pixels):
+                    canvas[a - rows.start : b - rows.start, c - cols.start : d - cols.start] = \
+                        picture[a - top : b - top, c - left : d - left]
+        return embeddings.transpose(2, 0, 1), scales
+
+    def around(self, year, margin=70):
+        """Windows that hold each tile and what lies beside it."""
+        for _, top, left, height, width in self.places(year):
+            yield (slice(max(0, top - margin), min(self.height, top + height + margin)),
+                   slice(max(0, left - margin), min(self.width, left + width + margin)))
+
+    def pixel(self, lon, lat):
+        """Row and column of the pixel that a longitude and a latitude lie in."""
+        easting, northing = self.project(lon, lat)
+        return math.floor((self.northing - northing) / PIXEL), math.floor((easting - self.easting) / PIXEL)
+
+    def embedding(self, year, row, col):
+        """The dequantised embedding of a pixel; None where there is none."""
+        embeddings, scales = self.window(year, slice(row, row + 1), slice(col, col + 1))
+        return embeddings[:, 0, 0] * scales[0, 0] if np.isfinite(scales[0, 0]) else None
