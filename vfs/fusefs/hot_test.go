@@ -298,8 +298,7 @@ func TestHotBudget(t *testing.T) {
 // TestHotAge would catch popularity that lasts for ever, or not at all.
 func TestHotAge(t *testing.T) {
 	_, s := show(t, memfs.New(nil), Config{HotBytes: 10})
-	h := s.hot
-	h.used = 10
+	h := &hot{budget: 10, used: 10, files: s.hot.files, copies: map[*hotCopy]struct{}{}}
 	node := func() *fileNode {
 		return &fileNode{file: fileOf(t, memfs.File{Data: noise(10)}), state: &fileState{}}
 	}
