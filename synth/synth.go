@@ -42,6 +42,8 @@ type Config struct {
 	// Sides in pixels of the inner chunks of consolidated stores, of embeddings and of scales: a
 	// power of two from 16 to 4096, or 0 for layout's defaults.
 	InnerChunk, ScalesInnerChunk int
+	// ChunkOrder is that of the inner chunks of embeddings in consolidated stores.
+	ChunkOrder layout.ChunkOrder
 	// Mount says how the tree is shown, for status.json; nil where it is not mounted.
 	Mount func() MountInfo
 }
@@ -74,7 +76,7 @@ func New(cfg Config) (*Tree, error) {
 			return nil, fmt.Errorf("dataset %s: %w", ds.Name(), err)
 		}
 		consolidated, err := layout.NewConsolidated(ds, pixels, layout.ConsolidatedConfig{
-			InnerChunk: cfg.InnerChunk, ScalesInnerChunk: cfg.ScalesInnerChunk,
+			InnerChunk: cfg.InnerChunk, ScalesInnerChunk: cfg.ScalesInnerChunk, Order: cfg.ChunkOrder,
 		})
 		if err != nil {
 			pixels.Close()

@@ -12,14 +12,22 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tesserafs/tesserafs/demo"
 	"github.com/tesserafs/tesserafs/grid"
 	"github.com/tesserafs/tesserafs/synth"
 	"github.com/tesserafs/tesserafs/vfs"
 )
 
+// TestTiles opens one archive for all that is asked of per-tile stores: writing it takes longest.
+func TestTiles(t *testing.T) {
+	tree, cfg := open(t, synth.MissingError, io.Discard)
+	t.Run("shown", func(t *testing.T) { tilesShown(t, tree) })
+	t.Run("values", func(t *testing.T) { tileValues(t, tree, cfg) })
+	t.Run("looked up", func(t *testing.T) { tilesLookedUp(t, tree) })
+}
+
 // Catches: per-tile stores that are listed and do not exist, or exist under a name that is not theirs.
-func TestTilesShown(t *testing.T) {
-	tree, _ := open(t, synth.MissingError, io.Discard)
+func tilesShown(t *testing.T, tree *synth.Tree) {
 	entries, err := fs.ReadDir(vfs.FS(tree.Root()), "v1/tiles/2024")
 	if err != nil {
 		t.Fatal(err)
@@ -55,13 +63,13 @@ func TestTilesShown(t *testing.T) {
 
 // Catches: embeddings that are not the tile's own bytes in place, scales or landmask of another pixel,
 // a strip's end that is not fill.
-func TestTileValues(t *testing.T) {
-	tree, cfg := open(t, synth.MissingError, io.Discard)
+func tileValues(t *testing.T, tree *synth.Tree, cfg demo.Config) {
 	prints, err := grid.Footprints(cells)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const rows = 128
+	water := 0
 	for i, c := range cells {
 		height, width := prints[i].Height, prints[i].Width
 		read := func(path string) []byte {
@@ -81,7 +89,6 @@ func TestTileValues(t *testing.T) {
 			t.Fatal(err)
 		}
 		embeddings, scales = embeddings[len(embeddings)-height*width*grid.Bands:], scales[len(scales)-height*width*4:]
-		water := 0
 		for row := range (height + rows - 1) / rows {
 			at := "/c/" + string(rune('0'+row)) + "/0"
 			gotE, gotS, gotL := read("embeddings"+at+"/0"), read("scales"+at), read("landmask"+at)
@@ -111,16 +118,15 @@ func TestTileValues(t *testing.T) {
 				}
 			}
 		}
-		if water == 0 {
-			t.Logf("%v has no water", c)
-		}
+	}
+	if water == 0 {
+		t.Error("no tile has water: the test shows less than it should")
 	}
 }
 
 // Catches: a year that builds or keeps something for each store that a kernel has heard of: ls -l of
 // a planet looks up two million of them.
-func TestTilesLookedUpAreSmall(t *testing.T) {
-	tree, _ := open(t, synth.MissingError, io.Discard)
+func tilesLookedUp(t *testing.T, tree *synth.Tree) {
 	year := find(t, tree, "v1/tiles/2024").(vfs.Dir)
 	const n = 20_000
 	nodes := make([]vfs.Node, n)

@@ -30,6 +30,8 @@ func TestBadUsage(t *testing.T) {
 		{"mount --memory=much a b", []string{"--memory", "512MiB"}},
 		{"mount --inner-chunk=100 a b", []string{"--inner-chunk", "100 px", "from 16 to 4096"}},
 		{"mount --scales-inner-chunk=0 a b", []string{"--scales-inner-chunk", "0 px"}},
+		{"mount --chunk-order=row a b", []string{"--chunk-order is pixel or band", `"row"`}},
+		{"mount --chunk-order=band --inner-chunk=512 a b", []string{"--chunk-order", "512 px", "up to 256"}},
 		{"mount --memory=-1 a b", []string{"--memory"}},
 		{"mount --log-format=xml a b", []string{"text or json"}},
 		{"mount --log-level=loud a b", []string{"debug, info, warn or error"}},

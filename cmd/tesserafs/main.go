@@ -13,9 +13,11 @@
 //
 // A file a subcommand, which holds its flags, its help and what it prints. What they share is in
 // exit.go (exit codes), output.go (sizes and tables), progress.go, log.go, archive.go (opening a
-// source) and mountpoint.go (whether a directory can be mounted on); daemon.go is mount --daemon. Everything else is in the rooms that this
-// one puts together: a source (tilecache/source/localdir), a catalogue of it, a cache, a tree of
-// stores (synth) and a front door (vfs/fusefs).
+// source) and mountpoint.go (whether a directory can be mounted on); daemon.go is mount --daemon,
+// info_store.go what info says of a store, and points_*.go the kinds of tables that points reads
+// (input, csv, json, parquet, geometry) and writes (output, columns). Everything else is in the
+// rooms that this one puts together: a source (tilecache/source/localdir), a catalogue of it, a
+// cache, a tree of stores (synth), points of them (synth/sample) and a front door (vfs/fusefs).
 //
 // # What it promises to scripts
 //

@@ -24,7 +24,7 @@ import (
 
 // pointBatch is how many points are on the way together. There are at most five such batches, so a
 // million points take no more memory than these.
-const pointBatch = 32_768
+const pointBatch = 16_384
 
 type pointsFlags struct {
 	output  string

@@ -38,9 +38,11 @@ func CheckInnerChunk(side int) error {
 	return nil
 }
 
-// ConsolidatedConfig says how a consolidated store is chunked: sides of inner chunks in pixels, the
-// defaults if 0.
-type ConsolidatedConfig struct{ InnerChunk, ScalesInnerChunk int }
+// ConsolidatedConfig says how a consolidated store is chunked.
+type ConsolidatedConfig struct {
+	InnerChunk, ScalesInnerChunk int        // sides of inner chunks in pixels, the defaults if 0
+	Order                        ChunkOrder // of the inner chunks of embeddings
+}
 
 // Consolidated is a dataset's tessera.zarr.
 //
@@ -51,6 +53,7 @@ type ConsolidatedConfig struct{ InnerChunk, ScalesInnerChunk int }
 type Consolidated struct {
 	dataset   *catalogue.Dataset
 	pixels    *mosaic.Mosaic
+	order     ChunkOrder
 	model     string       // version
 	arrays    []pixelArray // those that have shards
 	years     []int        // the time axis of every zone
@@ -75,8 +78,11 @@ func NewConsolidated(ds *catalogue.Dataset, m *mosaic.Mosaic, cfg ConsolidatedCo
 			return nil, fmt.Errorf("consolidated store of %s: %w", ds.Name(), err)
 		}
 	}
+	if err := cfg.Order.Check(cfg.InnerChunk); err != nil {
+		return nil, fmt.Errorf("consolidated store of %s: %w", ds.Name(), err)
+	}
 	c := &Consolidated{
-		dataset: ds, pixels: m, years: ds.Years(), model: ds.Version(),
+		dataset: ds, pixels: m, order: cfg.Order, years: ds.Years(), model: ds.Version(),
 		arrays: pixelArrays(ds.Version(), cfg.InnerChunk, cfg.ScalesInnerChunk),
 	}
 	if c.model == "" {

@@ -182,11 +182,15 @@ func (c *Consolidated) zoneNodes(g grid.Grid) map[string]zarr.Node {
 }
 
 // embeddingsNode is an array of embeddings. To a reader its dimensions are (time, band, y, x); its
-// bytes are those of (time, y, x, band), a tile's own.
+// bytes are those of (time, y, x, band), a tile's own, or in band order those of its dimensions.
 func (c *Consolidated) embeddingsNode(g grid.Grid, a pixelArray) zarr.Array {
 	name := "TESSERA embedding, quantised"
 	if a.bands < grid.Bands {
 		name = fmt.Sprintf("first %d dimensions of the TESSERA embedding, quantised", a.bands)
+	}
+	codecs := []zarr.Codec{zarr.Transpose{Order: []int{0, 2, 3, 1}}, zarr.Bytes{}}
+	if c.order == BandOrder {
+		codecs = []zarr.Codec{zarr.Bytes{}, zarr.Zstd{}}
 	}
 	return zarr.Array{
 		Shape:      []int{len(c.years), a.bands, g.Height, g.Width},
@@ -194,7 +198,7 @@ func (c *Consolidated) embeddingsNode(g grid.Grid, a pixelArray) zarr.Array {
 		DataType:   "int8", FillValue: 0,
 		Codecs: []zarr.Codec{zarr.Sharding{
 			ChunkShape: []int{1, a.bands, a.inner, a.inner},
-			Codecs:     []zarr.Codec{zarr.Transpose{Order: []int{0, 2, 3, 1}}, zarr.Bytes{}},
+			Codecs:     codecs,
 		}},
 		DimensionNames: []string{"time", bandName(a.bands), "y", "x"},
 		Attributes: zarr.Attributes{

@@ -19,7 +19,7 @@ type shard struct {
 	mosaic.Block             // all of it
 	layout       *zarr.Shard // which inner chunks there are
 	side         int         // of an inner chunk, in pixels
-	innerBytes   int64       // of an inner chunk
+	innerBytes   int64       // of an inner chunk as it lies in the file
 	pixelBytes   int64       // of a pixel
 	covered      int64       // pixels that lie under a tile
 	modTime      time.Time   // of the newest tile
@@ -37,6 +37,9 @@ func (c *Consolidated) shard(ctx context.Context, key shardKey) (*shard, error) 
 	array, year := c.arrays[key.array], c.years[key.time]
 	s := &shard{side: array.inner, pixelBytes: array.pixelBytes()}
 	s.innerBytes = int64(s.side) * int64(s.side) * s.pixelBytes
+	if c.order == BandOrder && array.bands > 0 {
+		s.innerBytes = zarr.ZstdSize(s.innerBytes)
+	}
 	s.Window, s.AsStored, s.Bands = z.shards.Window(key.row, key.col), true, array.bands
 	tiles := c.dataset.Tiles(year, key.zone)
 	for _, i := range z.shards.Tiles(key.row, key.col) {
@@ -137,6 +140,9 @@ func (c *Consolidated) file(key shardKey, s *shard) vfs.File {
 	}
 	if s.Bands == 0 {
 		return &scalesShard{f}
+	}
+	if c.order == BandOrder {
+		return &bandShard{f}
 	}
 	f.stored = s.covered*s.pixelBytes + s.layout.IndexSize()
 	return &embeddingsShard{f}

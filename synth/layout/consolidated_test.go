@@ -2,10 +2,14 @@ package layout
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"os"
+	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/tesserafs/tesserafs/grid"
+	"github.com/tesserafs/tesserafs/synth/mosaic"
 )
 
 // Catches: a document that differs in anything from what zarr-python, pyproj and CF make of the same
@@ -66,5 +70,42 @@ func TestCheckInnerChunk(t *testing.T) {
 		if err := CheckInnerChunk(side); (err == nil) != fits {
 			t.Errorf("%d px: %v", side, err)
 		}
+	}
+}
+
+// Catches: an inner chunk made of tiles that do not touch it, without one that does, or in another order
+// than they overlay one another; and an inner chunk that is counted and touches none.
+func TestInnerBlocks(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	s := &shard{side: 256, innerBytes: 1, pixelBytes: 1}
+	s.Window = grid.Rect{Row: 8192, Col: 4096, Height: grid.ShardPixels, Width: grid.ShardPixels}
+	for i := range 40 {
+		r := grid.Rect{Row: 7800 + random.IntN(4800), Col: 3700 + random.IntN(4800), Height: 700, Width: 500}
+		if !r.Intersect(s.Window).Empty() {
+			s.Rects = append(s.Rects, r)
+			s.Tiles = append(s.Tiles, mosaic.Tile{Embeddings: strconv.Itoa(i)})
+		}
+	}
+	s.layout = s.innerChunks()
+	found := 0
+	for i := range 16 * 16 {
+		window := grid.Rect{Row: 8192 + i/16*256, Col: 4096 + i%16*256, Height: 256, Width: 256}
+		var want mosaic.Block
+		for k, r := range s.Rects {
+			if !r.Intersect(window).Empty() {
+				want.Rects, want.Tiles = append(want.Rects, r), append(want.Tiles, s.Tiles[k])
+			}
+		}
+		if len(want.Tiles) == 0 {
+			continue
+		}
+		got := s.inner(found)
+		if got.Window != window || !slices.Equal(got.Rects, want.Rects) || !slices.Equal(got.Tiles, want.Tiles) || !got.AsStored {
+			t.Errorf("number %d is %+v, want %+v over %+v", found, got, window, want.Tiles)
+		}
+		found++
+	}
+	if s.layout.Len() != found {
+		t.Errorf("%d inner chunks, want %d", s.layout.Len(), found)
 	}
 }

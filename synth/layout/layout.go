@@ -68,6 +68,11 @@
 // tiles under it and no others. The codec transpose makes the bytes of an inner chunk those of (time, y,
 // x, band): a row of an inner chunk is a run of a tile's NPY.
 //
+// In [BandOrder] the inner chunks of embeddings are those of (time, band, y, x) already, each a zstd frame
+// of raw blocks. For clients whose transpose is slow that is quicker, although it is done here; and they
+// fetch what has a codec such as zstd whole, and plain bytes piece by piece. Sizes follow from geometry
+// alone there, too. There are no holes in these.
+//
 // # Adding a layout
 //
 // A layout is a type with a Dir method, made from a [catalogue.Dataset] and a [mosaic.Mosaic], and

@@ -7,7 +7,8 @@
 // of the chunk's window, asks [grid.Mosaic] which tile owns which columns of which rows, loads
 // those tiles (headers, shapes, validity; kept in an LRU, loaded once however many wait) and reads
 // each run of columns straight into its place in the reply, where the pixels that are not data are
-// zeroed. Nothing larger than the reply is ever assembled.
+// zeroed. Nothing larger than the reply is ever assembled, except for [Mosaic.Bands], which answers in
+// the order (band, row, column) and for that makes blocks whole.
 //
 // # Rules
 //
@@ -102,6 +103,7 @@ type Mosaic struct {
 	policy  Policy
 	tiles   *lru.Cache[string, *loaded] // by the name of the embeddings
 	loading singleflight.Group
+	bands   *bandCache
 
 	// running ends with Close; loads run under it, for they outlive the readers that wait.
 	running context.Context
@@ -126,11 +128,16 @@ func New(cfg Config) (*Mosaic, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mosaic: %w", err)
 	}
+	bands, err := newBandCache()
+	if err != nil {
+		return nil, fmt.Errorf("mosaic: %w", err)
+	}
 	m := &Mosaic{
 		Journal: newJournal(cfg.Log),
 		objects: cfg.Objects,
 		policy:  cfg.Policy,
 		tiles:   tiles,
+		bands:   bands,
 		slots:   make(chan struct{}, 2),
 	}
 	m.running, m.stop = context.WithCancel(context.Background())

@@ -20,7 +20,7 @@
 //   - Attributes are a list of names and values, written in the order given: people read these
 //     files, and what belongs together should stand together.
 //   - Only what is written today has a type: regular chunk grids, the default chunk key encoding,
-//     the codecs bytes, transpose, crc32c and sharding_indexed. A codec is an implementation of
+//     the codecs bytes, transpose, zstd, crc32c and sharding_indexed. A codec is an implementation of
 //     [Codec].
 //   - A shard is arithmetic: [Shard] says where which inner chunk lies and makes the index, and knows
 //     nothing of what the chunks hold.

@@ -52,6 +52,7 @@ func goldenStore() (root Group, nodes map[string]Node) {
 	for name, sharded := range map[string]Array{
 		"sharded": {DataType: "int8", FillValue: 0, Codecs: []Codec{Transpose{[]int{0, 2, 3, 1}}, Bytes{}}},
 		"shards":  {DataType: "float32", FillValue: 0.0, Codecs: []Codec{Bytes{}}},
+		"frames":  {DataType: "int8", FillValue: 0, Codecs: []Codec{Bytes{}, Zstd{}}},
 	} {
 		sharded.Shape, sharded.ChunkShape = []int{2, 4, 24, 12}, []int{1, 4, 16, 8}
 		sharded.Codecs = []Codec{Sharding{[]int{1, 4, 4, 2}, sharded.Codecs}}

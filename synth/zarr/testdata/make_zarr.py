@@ -9,7 +9,7 @@ keys.txt has every key of every array that holds data, sorted.
 """
 import pathlib, shutil, sys, warnings
 import numpy as np, zarr
-from zarr.codecs import TransposeCodec
+from zarr.codecs import TransposeCodec, ZstdCodec
 
 warnings.simplefilter("ignore")                     # consolidated metadata is not in the specification yet
 HERE = pathlib.Path(__file__).parent
@@ -50,9 +50,11 @@ array(inner, "inf", (2,), (2,), "float32", np.inf, ["x"])
 array(inner, "minus_inf", (2,), (2,), "float64", -np.inf, ["x"])
 array(inner, "tenth", (2,), (2,), "float32", 0.1, ["x"])
 array(inner, "minus_one", (2,), (2,), "int16", -1, ["x"])
-for name, dtype, filters in ("sharded", "int8", [TransposeCodec(order=(0, 2, 3, 1))]), ("shards", "float32", None):
+for name, dtype, filters, compressors in (
+        ("sharded", "int8", [TransposeCodec(order=(0, 2, 3, 1))], None), ("shards", "float32", None, None),
+        ("frames", "int8", None, [ZstdCodec(level=0, checksum=False)])):
     root.create_array(name, shape=(2, 4, 24, 12), shards=(1, 4, 16, 8), chunks=(1, 4, 4, 2), dtype=dtype, fill_value=0,
-                      filters=filters, compressors=None, dimension_names=["time", "band", "y", "x"])[...] = 1
+                      filters=filters, compressors=compressors, dimension_names=["time", "band", "y", "x"])[...] = 1
 
 (HERE / "keys.txt").write_text("".join(
     f"{p.relative_to(STORE)}\n" for p in sorted(STORE.rglob("*")) if p.is_file() and p.name != "zarr.json"))
