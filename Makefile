@@ -9,10 +9,10 @@ PYTHON ?=
 export FUZZTIME BENCH_DIR BENCH_ROUNDS PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test fuzz bench install clean
+.PHONY: help setup build demo test fuzz bench bench-points install clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what demo, test and bench need; says so, and does nothing twice
 	@scripts/setup.sh test
@@ -35,6 +35,9 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 
 bench: setup build ## the same reads on a mount and on a copy, BENCH_ROUNDS (5) times, kept in BENCH_DIR
 	@.venv/bin/python bench/bench.py --dir "$(BENCH_DIR)" --rounds "$(BENCH_ROUNDS)"
+
+bench-points: setup build ## 100,000 points against NumPy by hand and geotessera's sampler, in BENCH_DIR
+	@.venv/bin/python bench/points.py --dir "$(BENCH_DIR)" --rounds "$(BENCH_ROUNDS)"
 
 install: build ## PREFIX/bin/tesserafs (PREFIX is /usr/local)
 	install -D -m 0755 bin/tesserafs "$(DESTDIR)$(PREFIX)/bin/tesserafs"

@@ -39,7 +39,7 @@ WORKS = {
     "scales": ("every scale", 0.9),
 }
 MEMORY = ["VmHWM", "RssAnon", "RssFile", "RssShmem"]  # of /proc/PID/status
-HOT = "HotBytes"  # of status.json: copies of what is read often, in memory that no process's figures show
+HOT = "hot_bytes"  # of status.json: copies of what is read often, in memory that no process's figures show
 
 
 def main():
