@@ -83,18 +83,24 @@ func (c *embeddingsChunk) next(off int64, covered bool) int64 {
 		}
 		return c.size
 	}
-	rowBytes := int64(b.Window.Width) * grid.Bands
+	return nextRun(b, grid.Bands, off, covered)
+}
+
+// nextRun finds the first offset in a block from off on that a tile covers, or that none does; the
+// block's size where there is none.
+func nextRun(b *mosaic.Block, pixelBytes, off int64, covered bool) int64 {
+	rowBytes := int64(b.Window.Width) * pixelBytes
 	for _, band := range grid.Mosaic(b.Window, b.Rects) {
 		for row := max(int64(band.Row0-b.Window.Row), off/rowBytes); row < int64(band.Row1-b.Window.Row); row++ {
 			for _, s := range band.Spans {
-				end := row*rowBytes + int64(s.Col1-b.Window.Col)*grid.Bands
+				end := row*rowBytes + int64(s.Col1-b.Window.Col)*pixelBytes
 				if end > off && (s.Tile >= 0) == covered {
-					return max(off, row*rowBytes+int64(s.Col0-b.Window.Col)*grid.Bands)
+					return max(off, row*rowBytes+int64(s.Col0-b.Window.Col)*pixelBytes)
 				}
 			}
 		}
 	}
-	return c.size
+	return int64(b.Window.Height) * rowBytes
 }
 
 // scalesChunk is float32 (row, column). It has no holes: where no tile lies it reads NaN, and a
