@@ -60,9 +60,9 @@ type flight struct {
 
 // Stats counts what a Cache has done and holds.
 type Stats struct {
-	OpenObjects int64 // open now, those that left the cache but are in use among them
-	Opens       int64 // times the source was asked to open an object
-	BytesRead   int64
+	OpenObjects int64 `json:"open_objects"` // now, those that left the cache but are in use among them
+	Opens       int64 `json:"opens"`        // times the source was asked to open an object
+	BytesRead   int64 `json:"bytes_read"`
 }
 
 // New keeps the objects of a source. Close ends it.

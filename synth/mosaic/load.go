@@ -41,22 +41,35 @@ const maxLandmask = 16 << 20
 
 // load reads what must be known of a tile before any of its pixels can be served.
 func (m *Mosaic) load(ctx context.Context, t Tile) (*loaded, error) {
+	l, mask, err := m.headers(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.validate(ctx, t, l, mask); err != nil {
+		return nil, objectError(t.Scales, err)
+	}
+	return l, nil
+}
+
+// headers reads the headers and the landmask of a tile and holds them against each other and against
+// its footprint.
+func (m *Mosaic) headers(ctx context.Context, t Tile) (*loaded, *landmask.Mask, error) {
 	eh, ep, err := m.openArray(ctx, t.Embeddings, t.EmbeddingsBytes, "|i1")
 	if err != nil {
-		return nil, objectError(t.Embeddings, err)
+		return nil, nil, objectError(t.Embeddings, err)
 	}
 	if len(eh) != 3 || eh[2] != grid.Bands {
-		return nil, objectError(t.Embeddings, fmt.Errorf("shape is %v, not (height, width, %d)", eh, grid.Bands))
+		return nil, nil, objectError(t.Embeddings, fmt.Errorf("shape is %v, not (height, width, %d)", eh, grid.Bands))
 	}
 	sh, sp, err := m.openArray(ctx, t.Scales, t.ScalesBytes, "<f4")
 	if err != nil {
-		return nil, objectError(t.Scales, err)
+		return nil, nil, objectError(t.Scales, err)
 	}
 	if len(sh) != 2 && len(sh) != 3 {
-		return nil, objectError(t.Scales, fmt.Errorf("shape is %v, not (height, width) or (height, width, bands)", sh))
+		return nil, nil, objectError(t.Scales, fmt.Errorf("shape is %v, not (height, width) or (height, width, bands)", sh))
 	}
 	if sh[0] != eh[0] || sh[1] != eh[1] {
-		return nil, objectError(t.Scales, fmt.Errorf("shape is %v, but the embeddings' is %v", sh, eh))
+		return nil, nil, objectError(t.Scales, fmt.Errorf("shape is %v, but the embeddings' is %v", sh, eh))
 	}
 	l := &loaded{embeddings: ep, scales: sp, height: min(eh[0], t.Height), width: min(eh[1], t.Width)}
 	if l.height < t.Height || l.width < t.Width {
@@ -64,12 +77,9 @@ func (m *Mosaic) load(ctx context.Context, t Tile) (*loaded, error) {
 	}
 	mask, err := m.landmask(ctx, t, l)
 	if err != nil {
-		return nil, objectError(t.Landmask, err)
+		return nil, nil, objectError(t.Landmask, err)
 	}
-	if err := m.validate(ctx, t, l, mask); err != nil {
-		return nil, objectError(t.Scales, err)
-	}
-	return l, nil
+	return l, mask, nil
 }
 
 // openArray reads an NPY header and holds it against what the array must be.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -230,35 +229,4 @@ func landBits(mask *landmask.Mask) []uint64 {
 		packed = append(packed, word)
 	}
 	return packed
-}
-
-// headers reads the headers and the landmask of a tile and holds them against each other and against
-// its footprint.
-func (m *Mosaic) headers(ctx context.Context, t Tile) (*loaded, *landmask.Mask, error) {
-	eh, ep, err := m.openArray(ctx, t.Embeddings, t.EmbeddingsBytes, "|i1")
-	if err != nil {
-		return nil, nil, objectError(t.Embeddings, err)
-	}
-	if len(eh) != 3 || eh[2] != grid.Bands {
-		return nil, nil, objectError(t.Embeddings, fmt.Errorf("shape is %v, not (height, width, %d)", eh, grid.Bands))
-	}
-	sh, sp, err := m.openArray(ctx, t.Scales, t.ScalesBytes, "<f4")
-	if err != nil {
-		return nil, nil, objectError(t.Scales, err)
-	}
-	if len(sh) != 2 && len(sh) != 3 {
-		return nil, nil, objectError(t.Scales, fmt.Errorf("shape is %v, not (height, width) or (height, width, bands)", sh))
-	}
-	if sh[0] != eh[0] || sh[1] != eh[1] {
-		return nil, nil, objectError(t.Scales, fmt.Errorf("shape is %v, but the embeddings' is %v", sh, eh))
-	}
-	l := &loaded{embeddings: ep, scales: sp, height: min(eh[0], t.Height), width: min(eh[1], t.Width)}
-	if l.height < t.Height || l.width < t.Width {
-		l.fault = objectError(t.Embeddings, fmt.Errorf("array of %d×%d pixels is smaller than its footprint of %d×%d", eh[0], eh[1], t.Height, t.Width))
-	}
-	mask, err := m.landmask(ctx, t, l)
-	if err != nil {
-		return nil, nil, objectError(t.Landmask, err)
-	}
-	return l, mask, nil
 }
