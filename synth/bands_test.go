@@ -25,26 +25,6 @@ import (
 	"github.com/tesserafs/tesserafs/vfs/vfstest"
 )
 
-// showIn makes the tree over an archive with inner chunks in an order.
-func showIn(t *testing.T, dir string, inner int, order layout.ChunkOrder) *synth.Tree {
-	t.Helper()
-	src, err := localdir.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cat, err := catalogue.Open(t.Context(), src, catalogue.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache := tilecache.New(src, tilecache.Config{})
-	tree, err := synth.New(synth.Config{Catalogue: cat, Cache: cache, Log: slog.New(slog.DiscardHandler), InnerChunk: inner, ChunkOrder: order})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { tree.Close(); cache.Close() })
-	return tree
-}
-
 // inBandOrder makes of a shard in pixel order the one in band order that holds the same, byte by byte.
 func inBandOrder(shard []byte, bands, side int) []byte {
 	const block = 128 << 10
@@ -87,7 +67,7 @@ func TestBandOrder(t *testing.T) {
 	cfg := second
 	cfg.Dir, cfg.Years = t.TempDir(), []int{2024}
 	write(t, cfg)
-	pixel, band := showIn(t, cfg.Dir, inner, layout.PixelOrder), showIn(t, cfg.Dir, inner, layout.BandOrder)
+	pixel, band := show(t, cfg.Dir, synth.Config{InnerChunk: inner, ChunkOrder: layout.PixelOrder}), show(t, cfg.Dir, synth.Config{InnerChunk: inner, ChunkOrder: layout.BandOrder})
 	read := func(tree *synth.Tree, path string) []byte {
 		data, err := fs.ReadFile(vfs.FS(tree.Root()), path)
 		if err != nil {
@@ -134,7 +114,7 @@ func TestBandOrderKeepsTheContract(t *testing.T) {
 		cfg := second
 		cfg.Dir, cfg.Years = t.TempDir(), []int{2024}
 		write(t, cfg)
-		tree := showIn(t, cfg.Dir, side, layout.BandOrder)
+		tree := show(t, cfg.Dir, synth.Config{InnerChunk: side, ChunkOrder: layout.BandOrder})
 		vfstest.TestTree(t, find(t, tree, cfg.Dataset+"/tessera.zarr/utm24/embeddings_d16").(vfs.Dir))
 	}
 }
@@ -144,7 +124,7 @@ func TestBandOrderOfChangedTiles(t *testing.T) {
 	cfg := second
 	cfg.Dir, cfg.Years = t.TempDir(), []int{2024}
 	write(t, cfg)
-	tree := showIn(t, cfg.Dir, 64, layout.BandOrder)
+	tree := show(t, cfg.Dir, synth.Config{InnerChunk: 64, ChunkOrder: layout.BandOrder})
 	file := find(t, tree, cfg.Dataset+"/tessera.zarr/utm24/embeddings/c/0/0/0/0").(vfs.File)
 	p := make([]byte, 1000)
 	if _, err := file.ReadAt(t.Context(), p, 0); err != nil {

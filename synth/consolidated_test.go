@@ -35,7 +35,7 @@ func openConsolidated(t *testing.T, cfg demo.Config, inner, scalesInner int) (*s
 	t.Helper()
 	cfg.Dir = t.TempDir()
 	write(t, cfg)
-	return show(t, cfg.Dir, inner, scalesInner), cfg
+	return show(t, cfg.Dir, synth.Config{InnerChunk: inner, ScalesInnerChunk: scalesInner}), cfg
 }
 
 func write(t *testing.T, cfg demo.Config) {
@@ -45,8 +45,8 @@ func write(t *testing.T, cfg demo.Config) {
 	}
 }
 
-// show makes the tree over an archive.
-func show(t *testing.T, dir string, inner, scalesInner int) *synth.Tree {
+// show makes the tree over an archive; cfg says how its stores are laid out.
+func show(t *testing.T, dir string, cfg synth.Config) *synth.Tree {
 	t.Helper()
 	src, err := localdir.Open(dir)
 	if err != nil {
@@ -57,7 +57,8 @@ func show(t *testing.T, dir string, inner, scalesInner int) *synth.Tree {
 		t.Fatal(err)
 	}
 	cache := tilecache.New(src, tilecache.Config{})
-	tree, err := synth.New(synth.Config{Catalogue: cat, Cache: cache, Log: slog.New(slog.DiscardHandler), InnerChunk: inner, ScalesInnerChunk: scalesInner})
+	cfg.Catalogue, cfg.Cache, cfg.Log = cat, cache, slog.New(slog.DiscardHandler)
+	tree, err := synth.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +234,7 @@ func TestConsolidatedShown(t *testing.T) {
 	// Another year without the southern tile, and without the one in zone 25.
 	cfg.Cells, cfg.Years = cfg.Cells[:1], []int{2020}
 	write(t, cfg)
-	tree := show(t, cfg.Dir, 0, 0)
+	tree := show(t, cfg.Dir, synth.Config{})
 	const store = "v1/tessera.zarr/"
 	var shown []string
 	err := fs.WalkDir(vfs.FS(tree.Root()), "v1/tessera.zarr", func(path string, d fs.DirEntry, err error) error {
@@ -326,7 +327,7 @@ func TestTileOutsideRegistry(t *testing.T) {
 	if err := os.Rename(cfg.Dir+"/registry", cfg.Dir+"/"+registry); err != nil {
 		t.Fatal(err)
 	}
-	tree := show(t, cfg.Dir, 4096, 0)
+	tree := show(t, cfg.Dir, synth.Config{InnerChunk: 4096})
 	g, tiles := place(t, cfg, 24, 2024)
 	want := tiles[1].embeddings[:128*tiles[1].Width]
 	row, col := tiles[1].Row, tiles[1].Col

@@ -47,6 +47,22 @@ func (c *chunk) Xattrs(ctx context.Context) (map[string]string, error) {
 	return map[string]string{"user.tesserafs.tiles": strings.Join(names, ",")}, nil
 }
 
+// read answers a read with what pixels puts into p, for a range that lies in the block whole.
+func (c *chunk) read(ctx context.Context, p []byte, off int64, pixels func(ctx context.Context, b *mosaic.Block, p []byte, off int64) error) (int, error) {
+	p, end := within(p, off, c.size)
+	if len(p) == 0 {
+		return 0, end
+	}
+	b, err := c.block(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := pixels(ctx, b, p, off); err != nil {
+		return 0, err
+	}
+	return len(p), end
+}
+
 // embeddingsChunk is int8 (row, column, band). It is zero where no tile lies, and there it has holes.
 type embeddingsChunk struct{ chunk }
 
@@ -57,18 +73,7 @@ var (
 )
 
 func (c *embeddingsChunk) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	p, end := within(p, off, c.size)
-	if len(p) == 0 {
-		return 0, end
-	}
-	b, err := c.block(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if err := c.pixels.Embeddings(ctx, b, p, off); err != nil {
-		return 0, err
-	}
-	return len(p), end
+	return c.read(ctx, p, off, c.pixels.Embeddings)
 }
 
 func (c *embeddingsChunk) NextData(off int64) int64 { return c.next(off, true) }
@@ -114,16 +119,5 @@ var (
 )
 
 func (c *scalesChunk) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	p, end := within(p, off, c.size)
-	if len(p) == 0 {
-		return 0, end
-	}
-	b, err := c.block(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if err := c.pixels.Scales(ctx, b, p, off); err != nil {
-		return 0, err
-	}
-	return len(p), end
+	return c.read(ctx, p, off, c.pixels.Scales)
 }

@@ -43,7 +43,7 @@ var (
 )
 
 func (f *bandShard) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	return f.read(ctx, p, off, func(ctx context.Context, b *mosaic.Block, p []byte, off int64) error {
+	return f.readInner(ctx, p, off, func(ctx context.Context, b *mosaic.Block, p []byte, off int64) error {
 		return f.pixels.Bands(ctx, b, func(content []byte) { zarr.ZstdAt(p, off, content) })
 	})
 }

@@ -156,7 +156,7 @@ type shardFile struct {
 }
 
 // read answers a read, inner chunk by inner chunk. inner reads from an offset of one.
-func (f *shardFile) read(ctx context.Context, p []byte, off int64,
+func (f *shardFile) readInner(ctx context.Context, p []byte, off int64,
 	inner func(ctx context.Context, b *mosaic.Block, p []byte, off int64) error) (int, error) {
 	p, end := within(p, off, f.size)
 	if len(p) == 0 {
@@ -192,7 +192,7 @@ var (
 )
 
 func (f *scalesShard) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	return f.read(ctx, p, off, f.pixels.Scales)
+	return f.readInner(ctx, p, off, f.pixels.Scales)
 }
 
 // embeddingsShard is a shard of int8 (time, y, x, band) as it lies in the file. Its inner chunks have
@@ -206,7 +206,7 @@ var (
 )
 
 func (f *embeddingsShard) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	return f.read(ctx, p, off, f.pixels.Embeddings)
+	return f.readInner(ctx, p, off, f.pixels.Embeddings)
 }
 
 func (f *embeddingsShard) NextData(off int64) int64 { return f.next(off, true) }

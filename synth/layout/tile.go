@@ -323,16 +323,5 @@ var (
 )
 
 func (c *landmaskChunk) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	p, end := within(p, off, c.size)
-	if len(p) == 0 {
-		return 0, end
-	}
-	b, err := c.block(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if err := c.land.Read(ctx, b, p, off); err != nil {
-		return 0, err
-	}
-	return len(p), end
+	return c.read(ctx, p, off, c.land.Read)
 }
