@@ -45,6 +45,7 @@ func mountCommand() *cobra.Command {
 
   DIR/<dataset>/tessera.zarr                        one Zarr store of all UTM zones and years
   DIR/<dataset>/zones/<year>/utm<ZZ>_<year>.zarr    one Zarr store a UTM zone and year
+  DIR/<dataset>/tiles/<year>/grid_<lon>_<lat>.zarr  one a tile
   DIR/.tesserafs/status.json                        what is shown, was read, and failed
 
 SOURCE is the top directory of an archive, or one dataset's: the published layout, a mirror's, or
@@ -274,14 +275,16 @@ func (m *mounted) summary(daemon bool, logFile *os.File) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s is shown at %s\n\n", m.archive.source, m.dir)
 	table(&b, "  ", datasetTable(m.archive.datasets()))
+	unmount := "tesserafs unmount " + shellWord(m.dir)
+	if !daemon {
+		unmount = "Ctrl-C, or " + unmount
+	}
 	facts := [][]string{
 		{"stores:", filepath.Join(m.dir, "<dataset>", "tessera.zarr")},
 		{"", filepath.Join(m.dir, "<dataset>", "zones", "<year>", "utm<ZZ>_<year>.zarr")},
+		{"", filepath.Join(m.dir, "<dataset>", "tiles", "<year>", "grid_<lon>_<lat>.zarr")},
 		{"open one:", `xr.open_zarr(` + strconv.Quote(filepath.Join(m.dir, m.archive.largestStore())) + `)`},
-		{"unmount:", "tesserafs unmount " + shellWord(m.dir)},
-	}
-	if !daemon {
-		facts[3][1] = "Ctrl-C, or " + facts[3][1]
+		{"unmount:", unmount},
 	}
 	if logFile != nil {
 		facts = append(facts, []string{"log:", logFile.Name()})
