@@ -12,8 +12,30 @@ import (
 	"time"
 )
 
-// ErrChanged: the object is no longer the one that was opened, or not the one that was asked for.
-var ErrChanged = errors.New("object changed since it was first seen")
+var (
+	// ErrChanged: the object is no longer the one that was opened, or not the one that was asked
+	// for.
+	ErrChanged = errors.New("object changed since it was first seen")
+
+	// ErrUnavailable: the source did not answer, or not in time, after all patience.
+	ErrUnavailable = errors.New("the source does not answer")
+)
+
+// Transient is a failure that may not happen again: a connection broke, a server was busy.
+type Transient struct {
+	After time.Duration // how long the server asks to be left alone; 0 where it does not say
+	Err   error
+}
+
+func (t *Transient) Error() string { return t.Err.Error() }
+func (t *Transient) Unwrap() error { return t.Err }
+
+// Pace is how a source has answered of late. The zero Pace says that nothing was seen yet.
+type Pace struct {
+	Latency     time.Duration // from a request to the first byte of its answer
+	Bandwidth   float64       // bytes a second of one connection, after that
+	Connections int           // requests that may be under way at once
+}
 
 // Info identifies one state of an object.
 type Info struct {
@@ -38,7 +60,8 @@ type Source interface {
 	Open(ctx context.Context, name string) (Object, error)
 
 	// List says what lies directly under a directory ("." is the root), sorted by name;
-	// fs.ErrNotExist where there is no such directory. withInfo asks for sizes and times.
+	// fs.ErrNotExist where there is no such directory, errors.ErrUnsupported where the source
+	// cannot list. withInfo asks for sizes and times.
 	List(ctx context.Context, name string, withInfo bool) ([]Entry, error)
 }
 
@@ -54,4 +77,24 @@ type Object interface {
 	Check(ctx context.Context) error
 
 	Close() error
+}
+
+// Prefixed is an Object whose opening brought its first bytes along.
+type Prefixed interface {
+	Object
+	Prefix() []byte // not to be changed
+}
+
+// Range is a piece of an object: P is filled from Off.
+type Range struct {
+	Off int64
+	P   []byte
+}
+
+// Ranger is an Object that reads many ranges for less than one by one.
+type Ranger interface {
+	Object
+
+	// ReadRanges fills all of them or fails, as ReadAt does.
+	ReadRanges(ctx context.Context, ranges []Range) error
 }
