@@ -48,6 +48,27 @@ func (o *Object) ReadAt(ctx context.Context, p []byte, off int64) error {
 	return nil
 }
 
+// ReadRanges fills all ranges, whole, or fails as ReadAt does.
+func (o *Object) ReadRanges(ctx context.Context, ranges []source.Range) error {
+	if r, ok := o.src.(source.Ranger); ok {
+		if err := r.ReadRanges(ctx, ranges); err != nil {
+			return o.noted(err)
+		}
+		n := 0
+		for _, r := range ranges {
+			n += len(r.P)
+		}
+		o.cache.read.Add(int64(n))
+		return nil
+	}
+	for _, r := range ranges {
+		if err := o.ReadAt(ctx, r.P, r.Off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Check fails with source.ErrChanged when the object under the name is no longer the one that was
 // opened. How soon that is noticed is the source's to say.
 func (o *Object) Check(ctx context.Context) error {

@@ -7,7 +7,8 @@ import (
 	"math/bits"
 )
 
-// bitmap says which pixels of a tile are data, one bit a pixel, rows padded to whole words.
+// bitmap says of each pixel of some rows whether it is data, or land: one bit a pixel, rows padded to
+// whole words. A nil bitmap says yes of all.
 type bitmap struct {
 	width, stride int // pixels; words of a row
 	words         []uint64
@@ -18,7 +19,7 @@ type bitmap struct {
 type rowKind uint8
 
 const (
-	rowNone  rowKind = iota // no pixel is data
+	rowNone  rowKind = iota // no pixel is
 	rowAll                  // every pixel is
 	rowMixed                // look at the bits
 )
@@ -28,10 +29,10 @@ func newBitmap(height, width int) *bitmap {
 	return &bitmap{width: width, stride: stride, words: make([]uint64, height*stride), rows: make([]rowKind, height)}
 }
 
-// setRow works out a row from its scales (little-endian float32) and landmask (nil: all land).
-func (b *bitmap) setRow(row int, scales, land []byte) {
+// setData works out which pixels of a row are data from their scales (little-endian float32), and
+// which of them are land from a row of another bitmap.
+func (b *bitmap) setData(row int, scales []byte, land *bitmap, landRow int) {
 	words := b.words[row*b.stride:][:b.stride]
-	count := 0
 	for w := range words {
 		n := min(64, b.width-64*w)
 		px := scales[256*w:][:4*n]
@@ -43,26 +44,44 @@ func (b *bitmap) setRow(row int, scales, land []byte) {
 			}
 		}
 		if land != nil {
-			land := land[64*w:][:n]
-			if bytes.IndexByte(land, 0) >= 0 {
-				for i, v := range land {
-					if v == 0 {
-						word &^= 1 << i
-					}
+			word &= land.words[landRow*land.stride+w]
+		}
+		words[w] = word
+	}
+	b.rows[row] = b.look(words)
+}
+
+// setLand works out a row from its landmask, in which 0 is water.
+func (b *bitmap) setLand(row int, mask []byte) {
+	words := b.words[row*b.stride:][:b.stride]
+	for w := range words {
+		n := min(64, b.width-64*w)
+		px := mask[64*w:][:n]
+		word := uint64(math.MaxUint64) >> (64 - n)
+		if bytes.IndexByte(px, 0) >= 0 {
+			for i, v := range px {
+				if v == 0 {
+					word &^= 1 << i
 				}
 			}
 		}
 		words[w] = word
+	}
+	b.rows[row] = b.look(words)
+}
+
+func (b *bitmap) look(row []uint64) rowKind {
+	count := 0
+	for _, word := range row {
 		count += bits.OnesCount64(word)
 	}
 	switch count {
 	case 0:
-		b.rows[row] = rowNone
+		return rowNone
 	case b.width:
-		b.rows[row] = rowAll
-	default:
-		b.rows[row] = rowMixed
+		return rowAll
 	}
+	return rowMixed
 }
 
 // allData tells whether scales all count, which nearly all do: several times as quick as looking at
@@ -80,7 +99,7 @@ func allData(px []byte) bool {
 	return all>>63 != 0
 }
 
-// full tells whether every pixel is data.
+// full tells whether every pixel is.
 func (b *bitmap) full() bool {
 	for _, k := range b.rows {
 		if k != rowAll {
@@ -90,7 +109,12 @@ func (b *bitmap) full() bool {
 	return true
 }
 
-// kind says what columns [col0, col1) of a row hold. A nil bitmap is all data.
+// has says whether a pixel is.
+func (b *bitmap) has(row, col int) bool {
+	return b == nil || b.words[row*b.stride+col/64]>>(col%64)&1 != 0
+}
+
+// kind says what columns [col0, col1) of a row hold.
 func (b *bitmap) kind(row, col0, col1 int) rowKind {
 	if b == nil {
 		return rowAll
@@ -109,8 +133,8 @@ func (b *bitmap) kind(row, col0, col1 int) rowKind {
 	return rowMixed
 }
 
-// eachNoData calls f for every pixel of columns [col0, col1) of a row that is not data.
-func (b *bitmap) eachNoData(row, col0, col1 int, f func(col int)) {
+// eachNot calls f for every pixel of columns [col0, col1) of a row that is not.
+func (b *bitmap) eachNot(row, col0, col1 int, f func(col int)) {
 	if b == nil {
 		return
 	}

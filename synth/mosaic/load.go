@@ -1,6 +1,7 @@
 package mosaic
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -17,12 +18,14 @@ import (
 	"github.com/tesserafs/tesserafs/vfs"
 )
 
-// loaded is a tile whose headers were read and found right, and whose validity is known.
+// loaded is a tile whose headers were read and found right.
 type loaded struct {
+	names              Tile
 	embeddings, scales plane
 	height, width      int          // pixels that count: the arrays' own, cropped to the footprint
 	landmask           *source.Info // nil where there is none
-	valid              *bitmap      // nil: every pixel is data
+	land               *bitmap      // nil: all land
+	valid              validity
 	// fault is what is wrong with a tile that can be read in part: an array smaller than its
 	// footprint, a landmask of another shape. Only Fill serves such a tile.
 	fault error
@@ -36,19 +39,47 @@ type plane struct {
 	bands    int // values of a pixel
 }
 
+// at is where a pixel of 128 bytes lies.
+func (p plane) at(row, col int) int64 {
+	return p.offset + int64(row)*p.rowBytes + int64(col)*grid.Bands
+}
+
 // maxLandmask bounds a landmask file: published ones have a few kilobytes.
 const maxLandmask = 16 << 20
 
 // load reads what must be known of a tile before any of its pixels can be served.
 func (m *Mosaic) load(ctx context.Context, t Tile) (*loaded, error) {
+	m.openTogether(ctx, t.Scales, t.Landmask)
 	l, mask, err := m.headers(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.validate(ctx, t, l, mask); err != nil {
-		return nil, objectError(t.Scales, err)
-	}
+	l.land, l.valid = landOf(mask), newValidity(l.height)
 	return l, nil
+}
+
+// openTogether opens objects in the background that are opened one after another soon: what a distant
+// source takes for each passes at once. What fails, fails again when its turn comes.
+func (m *Mosaic) openTogether(ctx context.Context, names ...string) {
+	for _, name := range names {
+		m.ahead.Go(func() {
+			if o, err := m.objects.Open(ctx, name); err == nil {
+				o.Release()
+			}
+		})
+	}
+}
+
+// landOf packs a mask; nil where all of it is land.
+func landOf(mask *landmask.Mask) *bitmap {
+	if mask == nil || bytes.IndexByte(mask.Pix, 0) < 0 {
+		return nil
+	}
+	land := newBitmap(mask.Height, mask.Width)
+	for row := range mask.Height {
+		land.setLand(row, mask.Row(row))
+	}
+	return land
 }
 
 // headers reads the headers and the landmask of a tile and holds them against each other and against
@@ -71,7 +102,7 @@ func (m *Mosaic) headers(ctx context.Context, t Tile) (*loaded, *landmask.Mask, 
 	if sh[0] != eh[0] || sh[1] != eh[1] {
 		return nil, nil, objectError(t.Scales, fmt.Errorf("shape is %v, but the embeddings' is %v", sh, eh))
 	}
-	l := &loaded{embeddings: ep, scales: sp, height: min(eh[0], t.Height), width: min(eh[1], t.Width)}
+	l := &loaded{names: t, embeddings: ep, scales: sp, height: min(eh[0], t.Height), width: min(eh[1], t.Width)}
 	if l.height < t.Height || l.width < t.Width {
 		l.fault = objectError(t.Embeddings, fmt.Errorf("array of %d×%d pixels is smaller than its footprint of %d×%d", eh[0], eh[1], t.Height, t.Width))
 	}
@@ -175,30 +206,6 @@ func (m *Mosaic) landmask(ctx context.Context, t Tile, l *loaded) (*landmask.Mas
 		return nil, nil
 	}
 	return mask, nil
-}
-
-// validate works out which pixels are data.
-func (m *Mosaic) validate(ctx context.Context, t Tile, l *loaded, mask *landmask.Mask) error {
-	o, err := m.reopen(ctx, t.Scales, l.scales.info)
-	if err != nil {
-		return err
-	}
-	defer o.Release()
-	valid := newBitmap(l.height, l.width)
-	err = scaleRows(ctx, o, l.scales, l.width, 0, l.height, func(row int, scales []byte) {
-		var land []byte
-		if mask != nil {
-			land = mask.Row(row)
-		}
-		valid.setRow(row, scales, land)
-	})
-	if err != nil {
-		return err
-	}
-	if !valid.full() {
-		l.valid = valid
-	}
-	return nil
 }
 
 // dataEnd is the bit pattern of the largest float32 below 1.

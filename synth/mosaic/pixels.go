@@ -3,9 +3,10 @@ package mosaic
 import (
 	"context"
 	"encoding/binary"
+	"sync"
 
 	"github.com/tesserafs/tesserafs/grid"
-	"github.com/tesserafs/tesserafs/tilecache"
+	"github.com/tesserafs/tesserafs/tilecache/source"
 )
 
 // The float32 NaN that NumPy and Zarr write, and +Inf.
@@ -26,18 +27,18 @@ func (m *Mosaic) Embeddings(ctx context.Context, b *Block, p []byte, off int64) 
 		return err
 	}
 	defer v.release()
-	for _, band := range v.bands {
-		for row := band.Row0; row < band.Row1; row++ {
-			for _, span := range band.Spans {
-				from, to := r.clip(row, span)
-				if from == to {
-					continue
-				}
-				if err := v.span(ctx, b, span.Tile, row, from, to, &r, p[from-off:to-off]); err != nil {
-					return m.Journal.failed(objectError(b.Tiles[span.Tile].Embeddings, err))
-				}
-			}
+	parts := v.parts(&r, func(from, to int64) { clear(p[from-off : to-off]) })
+	defer parts.free()
+	err = together(len(parts.tiles), func(i int) error {
+		tile := parts.tiles[i]
+		name := b.Tiles[tile].Embeddings
+		if r.pixelBytes != grid.Bands {
+			return objectError(name, v.prefix(ctx, tile, parts.pieces[i], p, off, b.bands()))
 		}
+		return objectError(name, v.embeddings(ctx, tile, parts.pieces[i], p, off, !b.AsStored))
+	})
+	if err != nil {
+		return m.Journal.failed(err)
 	}
 	if err := v.check(ctx); err != nil {
 		return m.Journal.failed(err)
@@ -67,20 +68,14 @@ func (m *Mosaic) Scales(ctx context.Context, b *Block, p []byte, off int64) erro
 	if b.AsStored {
 		outside = infinity
 	}
-	for _, band := range v.bands {
-		for _, span := range band.Spans {
-			if span.Tile < 0 {
-				for row := band.Row0; row < band.Row1; row++ {
-					if from, to := r.clip(row, span); from < to {
-						fill(out[from-r.off:to-r.off], outside)
-					}
-				}
-				continue
-			}
-			if err := v.spanScales(ctx, band, span, &r, out); err != nil {
-				return m.Journal.failed(objectError(b.Tiles[span.Tile].Scales, err))
-			}
-		}
+	parts := v.parts(&r, func(from, to int64) { fill(out[from-r.off:to-r.off], outside) })
+	defer parts.free()
+	err = together(len(parts.tiles), func(i int) error {
+		tile := parts.tiles[i]
+		return objectError(b.Tiles[tile].Scales, v.scales(ctx, tile, parts.pieces[i], out, r.off))
+	})
+	if err != nil {
+		return m.Journal.failed(err)
 	}
 	if err := v.check(ctx); err != nil {
 		return m.Journal.failed(err)
@@ -93,21 +88,23 @@ func (m *Mosaic) Scales(ctx context.Context, b *Block, p []byte, off int64) erro
 	return nil
 }
 
-// spanScales writes a tile's part of a band of scales.
-func (v *view) spanScales(ctx context.Context, band grid.Band, span grid.Span, r *byteRange, out []byte) error {
-	l, rect := v.tiles[span.Tile], v.rects[span.Tile]
-	return scaleRows(ctx, v.pins[span.Tile].scales, l.scales, l.width, band.Row0-rect.Row, band.Row1-rect.Row, func(row int, scales []byte) {
-		from, to := r.clip(row+rect.Row, span)
-		if from == to {
-			return
+// scales writes a tile's part of a reply, which begins at an offset of the block.
+func (v *view) scales(ctx context.Context, tile int, pieces []piece, out []byte, off int64) error {
+	l, object := v.tiles[tile], v.pins[tile].scales
+	row0, row1 := pieces[0].row, pieces[len(pieces)-1].row+1
+	if err := l.learn(ctx, object, row0, row1); err != nil {
+		return err
+	}
+	return scaleRows(ctx, object, l.scales, l.width, row0, row1, func(row int, scales []byte) {
+		// A tile has at most two pieces of a row: one on each side of a tile that lies over it.
+		for ; len(pieces) > 0 && pieces[0].row == row; pieces = pieces[1:] {
+			p := pieces[0]
+			dst := out[p.from-off : p.to-off]
+			copy(dst, scales[4*p.col:])
+			l.valid.eachNoData(row, p.col, p.col+len(dst)/4, func(col int) {
+				binary.LittleEndian.PutUint32(dst[4*(col-p.col):], nan)
+			})
 		}
-		col0 := r.col(from) - rect.Col
-		col1 := col0 + int(to-from)/4
-		dst := out[from-r.off : to-r.off]
-		copy(dst, scales[4*col0:4*col1])
-		l.valid.eachNoData(row, col0, col1, func(col int) {
-			binary.LittleEndian.PutUint32(dst[4*(col-col0):], nan)
-		})
 	})
 }
 
@@ -152,71 +149,88 @@ func (r *byteRange) col(off int64) int {
 	return r.window.Col + int(off/r.pixelBytes%int64(r.window.Width))
 }
 
-// span answers the bytes [from, to) of one row, which belong to one tile or to none, into dst.
-func (v *view) span(ctx context.Context, b *Block, tile, row int, from, to int64, r *byteRange, dst []byte) error {
-	if tile < 0 {
-		clear(dst)
-		return nil
+// embeddings writes a tile's part of a reply, which begins at an offset of the block: the tile's bytes,
+// and zeros where a pixel is no data if that is asked for.
+func (v *view) embeddings(ctx context.Context, tile int, pieces []piece, out []byte, off int64, zeroed bool) error {
+	l, pins := v.tiles[tile], &v.pins[tile]
+	row0, row1 := pieces[0].row, pieces[len(pieces)-1].row+1
+	known := zeroed && l.valid.knows(row0, row1)
+	ranges := rangesPool.Get().(*[]source.Range)
+	defer rangesPool.Put(ranges)
+	*ranges = (*ranges)[:0]
+	for _, p := range pieces {
+		dst := out[p.from-off : p.to-off]
+		if known && l.valid.kind(p.row, p.col, p.col+p.pixels(grid.Bands)) == rowNone {
+			clear(dst)
+			continue
+		}
+		*ranges = append(*ranges, source.Range{Off: l.embeddings.at(p.row, p.col) + p.from%grid.Bands, P: dst})
 	}
-	t := tileRow{
-		loaded: v.tiles[tile], object: v.pins[tile].embeddings, row: row - v.rects[tile].Row,
-		start: from - int64(r.col(from)-v.rects[tile].Col)*r.pixelBytes - from%r.pixelBytes,
+	read := func() error { return pins.embeddings.ReadRanges(ctx, *ranges) }
+	if !zeroed {
+		return read()
 	}
-	switch {
-	case r.pixelBytes != grid.Bands:
-		return t.prefix(ctx, dst, from, to, r.pixelBytes)
-	case b.AsStored:
-		return t.object.ReadAt(ctx, dst, t.position(from))
+	var err error
+	if known {
+		err = read()
+	} else {
+		// From a distant source both take one round trip.
+		err = together(2, func(i int) error {
+			if i == 0 {
+				return read()
+			}
+			return objectError(l.names.Scales, l.learn(ctx, pins.scales, row0, row1))
+		})
 	}
-	col0, col1 := t.col(from), t.col(to-1)+1
-	if t.valid.kind(t.row, col0, col1) == rowNone {
-		clear(dst)
-		return nil
-	}
-	if err := t.object.ReadAt(ctx, dst, t.position(from)); err != nil {
+	if err != nil {
 		return err
 	}
-	t.valid.eachNoData(t.row, col0, col1, func(col int) {
-		px := t.offset(col)
-		clear(dst[max(from, px)-from : min(to, px+grid.Bands)-from])
-	})
-	return nil
-}
-
-// tileRow is a row of a tile as it lies in a block: column 0 is at offset start of the block.
-type tileRow struct {
-	*loaded
-	object *tilecache.Object
-	row    int
-	start  int64
-}
-
-func (t tileRow) col(off int64) int    { return int((off - t.start) / grid.Bands) }
-func (t tileRow) offset(col int) int64 { return t.start + int64(col)*grid.Bands }
-
-// position is where the byte at an offset of the block lies in the tile's embeddings.
-func (t tileRow) position(off int64) int64 {
-	return t.embeddings.offset + int64(t.row)*t.embeddings.rowBytes + off - t.start
-}
-
-// prefix answers with the first bands of each pixel. Here, and only here, a pixel of the block has
-// fewer bytes than one of the tile.
-func (t tileRow) prefix(ctx context.Context, dst []byte, from, to, bands int64) error {
-	buf := strips.Get().(*[]byte)
-	defer strips.Put(buf)
-	step := int64(len(*buf)) / grid.Bands * bands
-	for from < to {
-		col, cut := (from-t.start)/bands, (from-t.start)%bands
-		end := min(to, from-cut+step)
-		n := (end - t.start + bands - 1) / bands // the column after the last
-		pixels := (*buf)[:(n-col)*grid.Bands]
-		if err := t.object.ReadAt(ctx, pixels, t.embeddings.offset+int64(t.row)*t.embeddings.rowBytes+col*grid.Bands); err != nil {
-			return err
-		}
-		for ; from < end; pixels = pixels[grid.Bands:] {
-			k := copy(dst[:end-from], pixels[cut:bands])
-			dst, from, cut = dst[k:], from+int64(k), 0
-		}
+	for _, p := range pieces {
+		first := p.from - p.from%grid.Bands
+		l.valid.eachNoData(p.row, p.col, p.col+p.pixels(grid.Bands), func(col int) {
+			px := first + int64(col-p.col)*grid.Bands
+			clear(out[max(p.from, px)-off : min(p.to, px+grid.Bands)-off])
+		})
 	}
 	return nil
 }
+
+// prefix writes a tile's part of a reply of the first bands of each pixel. Here, and only here, a pixel
+// of the block has fewer bytes than one of the tile.
+func (v *view) prefix(ctx context.Context, tile int, pieces []piece, out []byte, off int64, bands int) error {
+	l, object := v.tiles[tile], v.pins[tile].embeddings
+	buf := strips.Get().(*[]byte)
+	defer strips.Put(buf)
+	ranges := rangesPool.Get().(*[]source.Range)
+	defer rangesPool.Put(ranges)
+	for len(pieces) > 0 {
+		*ranges = (*ranges)[:0]
+		n, used := 0, 0
+		for ; n < len(pieces); n++ {
+			need := grid.Bands * pieces[n].pixels(bands)
+			if used+need > len(*buf) {
+				if n > 0 {
+					break
+				}
+				*buf = make([]byte, need) // one row; the object was found to hold it
+			}
+			*ranges = append(*ranges, source.Range{Off: l.embeddings.at(pieces[n].row, pieces[n].col), P: (*buf)[used : used+need]})
+			used += need
+		}
+		if err := object.ReadRanges(ctx, *ranges); err != nil {
+			return err
+		}
+		for i, p := range pieces[:n] {
+			dst, cut := out[p.from-off:p.to-off], int(p.from)%bands
+			for pixels := (*ranges)[i].P; len(dst) > 0; pixels = pixels[grid.Bands:] {
+				dst = dst[copy(dst, pixels[cut:bands]):]
+				cut = 0
+			}
+		}
+		pieces = pieces[n:]
+	}
+	return nil
+}
+
+// rangesPool keeps lists of ranges.
+var rangesPool = sync.Pool{New: func() any { return new([]source.Range) }}

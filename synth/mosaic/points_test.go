@@ -27,7 +27,7 @@ func values(n int) Values {
 }
 
 // checkPoints reads pixels of one tile, and compares them with what a block of it alone must hold.
-func (a *archive) checkPoints(t *testing.T, rng *rand.Rand, points *Points, i int, tile *testTile) {
+func (a *archive) checkPoints(t *testing.T, rng *rand.Rand, points *Mosaic, i int, tile *testTile) {
 	t.Helper()
 	block := Block{Window: tile.rect}
 	wantE, wantS := paint(&block, tile)
@@ -43,7 +43,7 @@ func (a *archive) checkPoints(t *testing.T, rng *rand.Rand, points *Points, i in
 		at[n].Number = int32(len(at) - 1 - n)
 	}
 	got := values(len(at))
-	if err := points.Read(t.Context(), a.block.Tiles[i], at, got); err != nil {
+	if err := points.Points(t.Context(), a.block.Tiles[i], at, got); err != nil {
 		t.Fatal(err)
 	}
 	for _, px := range at {
@@ -85,7 +85,7 @@ func TestPoints(t *testing.T) {
 		tile.rect.Height -= int(seed % 3) // an array larger than its footprint
 		tile.land = map[bool][]byte{true: tile.land}[seed%3 == 0]
 		a := newArchive(t, Fail, tile.rect, tile)
-		points := NewPoints(a.mosaic)
+		points := a.mosaic
 		for range 3 {
 			a.checkPoints(t, rng, points, 0, tile)
 		}
@@ -113,7 +113,7 @@ func TestPointsWithABandAxis(t *testing.T) {
 		}
 	}
 	put(t, a.path(0, "_scales.npy"), npyBytes("<f4", []int{tile.h, tile.w, bands}, data))
-	a.checkPoints(t, rng, NewPoints(a.mosaic), 0, tile)
+	a.checkPoints(t, rng, a.mosaic, 0, tile)
 }
 
 // Catches: a bad tile whose points are nodata, under either policy; one that is not named; and what
@@ -127,11 +127,11 @@ func TestPointsOfBadTiles(t *testing.T) {
 				bad.spoil(rng)
 				a := newArchive(t, policy, grid.Rect{Height: 40, Width: 40}, good, bad)
 				f.spoil(t, a, bad)
-				points := NewPoints(a.mosaic)
+				points := a.mosaic
 				a.checkPoints(t, rng, points, 0, good)
 
 				at, got := []Pixel{{Row: 2, Col: 3, Number: 1}, {Row: 24, Col: 29}}, values(2)
-				err := points.Read(t.Context(), a.block.Tiles[1], at, got)
+				err := points.Points(t.Context(), a.block.Tiles[1], at, got)
 				switch {
 				case policy == Fail || f.want == vfs.ErrChanged:
 					if !errors.Is(err, f.want) || !strings.Contains(err.Error(), "tile1") {
@@ -158,7 +158,7 @@ func TestPointsOfATileThatChanges(t *testing.T) {
 		tile := newTile(rng, grid.Rect{Height: 20, Width: 40})
 		tile.spoil(rng)
 		a := newArchive(t, Fill, tile.rect, tile)
-		points := NewPoints(a.mosaic)
+		points := a.mosaic
 		a.checkPoints(t, rng, points, 0, tile)
 		data, err := os.ReadFile(a.path(0, suffix))
 		if err != nil {
@@ -169,7 +169,7 @@ func TestPointsOfATileThatChanges(t *testing.T) {
 		if err := os.Chtimes(a.path(0, suffix), later, later); err != nil {
 			t.Fatal(err)
 		}
-		err = points.Read(t.Context(), a.block.Tiles[0], []Pixel{{Row: 3, Col: 4}}, values(1))
+		err = points.Points(t.Context(), a.block.Tiles[0], []Pixel{{Row: 3, Col: 4}}, values(1))
 		if !errors.Is(err, vfs.ErrChanged) {
 			t.Errorf("%s: error is %v, not ErrChanged", suffix, err)
 		}
@@ -183,7 +183,7 @@ func TestInterruptedPoints(t *testing.T) {
 	a := newArchive(t, Fill, tile.rect, tile)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := NewPoints(a.mosaic).Read(ctx, a.block.Tiles[0], []Pixel{{Row: 3, Col: 4}}, values(1))
+	err := a.mosaic.Points(ctx, a.block.Tiles[0], []Pixel{{Row: 3, Col: 4}}, values(1))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v, not context.Canceled", err)
 	}
@@ -197,10 +197,10 @@ func TestPointsReadLittle(t *testing.T) {
 	rng := rand.New(rand.NewPCG(6, 2))
 	tile := newTile(rng, grid.Rect{Height: 500, Width: 400})
 	a := newArchive(t, Fail, tile.rect, tile)
-	points := NewPoints(a.mosaic)
+	points := a.mosaic
 	before := a.mosaic.objects.Stats().BytesRead
 	for i := range int32(5) {
-		if err := points.Read(t.Context(), a.block.Tiles[0], []Pixel{{Row: 90 * i, Col: 70 * i}}, values(1)); err != nil {
+		if err := points.Points(t.Context(), a.block.Tiles[0], []Pixel{{Row: 90 * i, Col: 70 * i}}, values(1)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -209,36 +209,38 @@ func TestPointsReadLittle(t *testing.T) {
 	}
 }
 
-// Catches: landmasks kept without a bound, or none kept.
-func TestOutlinesAreBounded(t *testing.T) {
+// Catches: a tile whose scales are read whole for a pixel of its embeddings, which is 5 MB over a network;
+// scales that are read where nothing depends on them; and strips that are worked out again.
+func TestPixelsReadLittle(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 2))
-	tile := newTile(rng, grid.Rect{Height: 20, Width: 40})
+	tile := newTile(rng, grid.Rect{Height: 500, Width: 400})
 	tile.spoil(rng)
 	a := newArchive(t, Fail, tile.rect, tile)
-	points := NewPoints(a.mosaic)
-	read := func() {
-		if err := points.Read(t.Context(), a.block.Tiles[0], []Pixel{{Row: 3, Col: 4}}, values(1)); err != nil {
+	asStored := a.block
+	asStored.AsStored = true
+	pixel := make([]byte, grid.Bands)
+	read := func(b *Block, row int) int64 {
+		before := a.mosaic.objects.Stats().BytesRead
+		if err := a.mosaic.Embeddings(t.Context(), b, pixel, int64(row*400+7)*grid.Bands); err != nil {
 			t.Fatal(err)
 		}
+		return a.mosaic.objects.Stats().BytesRead - before
 	}
-	read()
-	kept, _ := points.outlines.Peek(a.block.Tiles[0].Embeddings)
-	if points.bytes != kept.bytes() || len(kept.land) != (20*40+63)/64 {
-		t.Errorf("%d bytes are counted for an outline of %d", points.bytes, kept.bytes())
-	}
-	for i := range 3 {
-		o := &outline{land: make([]uint64, outlineBytes/8/2)}
-		points.outlines.Add(fmt.Sprint("large", i), o)
-		points.bytes += o.bytes()
-	}
-	points.outlines.Remove(a.block.Tiles[0].Embeddings)
-	points.bytes -= kept.bytes()
-	read()
-	if points.bytes > outlineBytes || points.outlines.Len() != 2 {
-		t.Errorf("%d bytes of %d outlines are kept", points.bytes, points.outlines.Len())
-	}
-	if n := a.mosaic.Stats.TilesLoaded.Load(); n != 2 {
-		t.Errorf("the tile was loaded %d times, not twice", n)
+	read(&asStored, 1) // headers and landmask
+	for i, c := range []struct {
+		block *Block
+		row   int
+		want  int64
+	}{
+		{&asStored, 70, grid.Bands},
+		{&a.block, 70, grid.Bands + stripRows*400*4},
+		{&a.block, 71, grid.Bands},
+		{&a.block, 499, grid.Bands + (500-448)*400*4},
+	} {
+		// Nothing is read where all of it is known to be no data.
+		if got := read(c.block, c.row); got > c.want {
+			t.Errorf("read %d took %d bytes, not %d", i, got, c.want)
+		}
 	}
 }
 
@@ -247,7 +249,7 @@ func BenchmarkPoints(b *testing.B) {
 	rng := rand.New(rand.NewPCG(8, 2))
 	tile := newTile(rng, grid.Rect{Height: 1113, Width: 700})
 	a := newArchive(b, Fail, tile.rect, tile)
-	points := NewPoints(a.mosaic)
+	points := a.mosaic
 	const n = 2000
 	at := make([]Pixel, n)
 	for i := range at {
@@ -256,7 +258,7 @@ func BenchmarkPoints(b *testing.B) {
 	got := values(n)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := points.Read(b.Context(), a.block.Tiles[0], at, got); err != nil {
+		if err := points.Points(b.Context(), a.block.Tiles[0], at, got); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -31,8 +31,8 @@
 // # One batch
 //
 // [Sampler.Sample] sorts the points of a batch by year and zone, projects each group at once, finds
-// the tiles, sorts by tile and place in it, and has [mosaic.Points] read the tiles, as many at a time
-// as there are processors. Under mosaic.Fill a tile that cannot be read is as if it were not there:
+// the tiles, sorts by tile and place in it, and has [mosaic.Mosaic.Points] read the tiles, some at
+// a time. Under mosaic.Fill a tile that cannot be read is as if it were not there:
 // its points go round again and may find the tile below, or the zone next door.
 //
 // Memory is the caller's batch, 40 bytes a point, and the geometry of the last 64 zone-years that
@@ -44,7 +44,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -95,7 +94,7 @@ func (b *Batch) Dequantise(i int, dst []float32) {
 // Sampler reads the points of one dataset. Its methods may be called by many goroutines at once.
 type Sampler struct {
 	dataset *catalogue.Dataset
-	pixels  *mosaic.Points
+	pixels  *mosaic.Mosaic
 	zones   *lru.Cache[zoneKey, *zoneYear]
 }
 
@@ -109,7 +108,7 @@ func New(ds *catalogue.Dataset, m *mosaic.Mosaic) (*Sampler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sampling %s: %w", ds.Name(), err)
 	}
-	return &Sampler{dataset: ds, pixels: mosaic.NewPoints(m), zones: zones}, nil
+	return &Sampler{dataset: ds, pixels: m, zones: zones}, nil
 }
 
 // visit is a point on its way: where it is looked for, and below which tile.
@@ -222,12 +221,16 @@ func (s *Sampler) locate(ctx context.Context, b *Batch, visits []visit) (found, 
 	return found, lost, nil
 }
 
+// tilesAtOnce is how many tiles are read side by side: more than there are processors, for a distant
+// source takes its time for each.
+const tilesAtOnce = 16
+
 // read reads the visits of each tile, tiles side by side. Status is Outside after it where the tile
 // could not be read.
 func (s *Sampler) read(ctx context.Context, b *Batch, found []visit) error {
 	into := mosaic.Values{Embeddings: b.Embeddings, Scales: b.Scales, Found: make([]mosaic.Found, len(b.Lon))}
 	workers, working := errgroup.WithContext(ctx)
-	workers.SetLimit(runtime.GOMAXPROCS(0))
+	workers.SetLimit(tilesAtOnce)
 	for rest := found; len(rest) > 0 && working.Err() == nil; {
 		head, n := rest[0], 1
 		year := b.Year[head.point]
@@ -246,7 +249,7 @@ func (s *Sampler) read(ctx context.Context, b *Batch, found []visit) error {
 			for i, v := range visits {
 				pixels[i] = mosaic.Pixel{Row: v.row, Col: v.col, Number: v.point}
 			}
-			if err := s.pixels.Read(working, z.tile(s.dataset, int(head.below)), pixels, into); err != nil {
+			if err := s.pixels.Points(working, z.tile(s.dataset, int(head.below)), pixels, into); err != nil {
 				return err
 			}
 			for _, v := range visits {

@@ -71,6 +71,33 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return n, err
 }
 
+// ReadRanges reads all, then looks once.
+func (o *object) ReadRanges(ctx context.Context, ranges []source.Range) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("read %s: %w", o.path, err)
+	}
+	var failed error
+	for _, r := range ranges {
+		if r.Off < 0 {
+			return fmt.Errorf("read %s: offset %d: %w", o.path, r.Off, fs.ErrInvalid)
+		}
+		if _, err := o.file.ReadAt(r.P, r.Off); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = fmt.Errorf("read %s: bytes %d to %d of %d: %w", o.path, r.Off, r.Off+int64(len(r.P)), o.info.Size, io.ErrUnexpectedEOF)
+			}
+			failed = err
+			break
+		}
+	}
+	if errors.Is(failed, fs.ErrClosed) {
+		return failed
+	}
+	if err := o.Check(ctx); err != nil {
+		return err
+	}
+	return failed
+}
+
 func (o *object) Check(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("check %s: %w", o.path, err)
