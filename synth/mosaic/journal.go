@@ -93,7 +93,7 @@ func (j *Journal) failed(err error) error {
 		return err
 	case errors.Is(err, source.ErrChanged):
 		return fmt.Errorf("%w: %w", vfs.ErrChanged, err)
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, source.ErrUnavailable):
 		return fmt.Errorf("%w: %w", vfs.ErrTimeout, err)
 	}
 	return fmt.Errorf("%w: %w", vfs.ErrDamaged, err)
