@@ -1,0 +1,158 @@
+package patient
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+
+	"github.com/tesserafs/tesserafs/tilecache/source"
+)
+
+var (
+	_ source.Object   = (*object)(nil)
+	_ source.Prefixed = (*prefixed)(nil)
+)
+
+// Progressive is an Object whose reads say when bytes come, so that one that stalls is noticed after
+// Config.Stall and not only when the time for all of its bytes is up.
+type Progressive interface {
+	source.Object
+
+	// ReadAtProgress is ReadAt, and calls came whenever bytes have come, with how many; not after it
+	// returned.
+	ReadAtProgress(ctx context.Context, p []byte, off int64, came func(n int)) (int, error)
+}
+
+// object is an object of the source that is asked.
+type object struct {
+	source *Source
+	name   string
+	inner  source.Object
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	users  int // requests under way; the last of them closes inner once closed is set
+}
+
+// prefixed is an object that brought its first bytes along.
+type prefixed struct {
+	*object
+	inner source.Prefixed
+}
+
+func (o *prefixed) Prefix() []byte { return o.inner.Prefix() }
+
+func (o *object) Info() source.Info { return o.inner.Info() }
+
+// Check asks the object itself, at once and once: remote objects know without a request.
+func (o *object) Check(ctx context.Context) error {
+	if err := o.use(); err != nil {
+		return err
+	}
+	defer o.done()
+	return o.inner.Check(ctx)
+}
+
+// ReadAt fills p or fails. The first request of each try reads into p, on this goroutine, and ReadAt
+// does not return before it has: nothing writes to p afterwards.
+func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if err := o.use(); err != nil {
+		return 0, err
+	}
+	defer o.done()
+	bytes := int64(len(p))
+	if bytes == 0 || off < 0 || off > o.inner.Info().Size-bytes || off+bytes <= prefixSize(o.inner) {
+		return o.inner.ReadAt(ctx, p, off) // This takes no request, and says nothing of the source.
+	}
+	s := o.source
+	got, err := call(ctx, s, &request[[]byte]{
+		verb:     "read",
+		name:     o.name,
+		probe:    o.name,
+		bytes:    bytes,
+		limit:    s.cfg.FirstByte + s.cfg.transfer(bytes),
+		patience: s.cfg.Patience + s.cfg.transfer(bytes),
+		send:     func(ctx context.Context, w *watch) ([]byte, error) { return p, o.fill(ctx, p, off, w) },
+		again: func(ctx context.Context, w *watch) ([]byte, error) {
+			own := make([]byte, len(p))
+			return own, o.fill(ctx, own, off, w)
+		},
+		buffer: bytes,
+		drop:   func([]byte) {},
+		size:   func(got []byte) int64 { return int64(len(got)) },
+		hold:   o.hold,
+		done:   o.done,
+	})
+	if err != nil {
+		return 0, err
+	}
+	if &got[0] != &p[0] { // of a second request
+		copy(p, got)
+	}
+	return len(p), nil
+}
+
+// fill is one request.
+func (o *object) fill(ctx context.Context, p []byte, off int64, w *watch) error {
+	var n int
+	var err error
+	if shows, ok := o.inner.(Progressive); ok {
+		w.expectBytes()
+		n, err = shows.ReadAtProgress(ctx, p, off, w.came)
+	} else {
+		n, err = o.inner.ReadAt(ctx, p, off)
+	}
+	if err == nil && n != len(p) {
+		err = fmt.Errorf("read %s: %d bytes at %d came for %d: %w", o.name, n, off, len(p), io.ErrUnexpectedEOF)
+	}
+	return err
+}
+
+// Close ends the object: later calls fail. Where reads are under way the source's object is closed
+// when the last of them has ended, and they go on until then.
+func (o *object) Close() error {
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return o.closedError()
+	}
+	o.closed = true
+	last := o.users == 0
+	o.mu.Unlock()
+	if last {
+		return o.inner.Close()
+	}
+	return nil
+}
+
+func (o *object) closedError() error { return fmt.Errorf("%s: %w", o.name, fs.ErrClosed) }
+
+// use begins a call, which done ends.
+func (o *object) use() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return o.closedError()
+	}
+	o.users++
+	return nil
+}
+
+// hold keeps the object for one user more, which done ends. The caller is a user.
+func (o *object) hold() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.users++
+}
+
+func (o *object) done() {
+	o.mu.Lock()
+	o.users--
+	last := o.closed && o.users == 0
+	o.mu.Unlock()
+	if last {
+		closeObject(o.inner)
+	}
+}
