@@ -3,16 +3,19 @@
 #
 #   scripts/setup.sh build    Go, a C compiler, PROJ's headers, pkg-config
 #   scripts/setup.sh demo     and fuse3, a Python of 3.12 or later with its packages in .venv
-#   scripts/setup.sh test     and the clients the tests drive: rsync, tar, tree, getfattr, Node
+#   scripts/setup.sh test     and the clients the tests drive: rsync, tar, tree, getfattr, Node, and
+#                             the servers they start: nginx, versitygw
 #
 # System packages come from apt, when run as root; otherwise the line to run is printed. Python
-# packages go to .venv, Node's to tests/node/node_modules; nothing else is touched. A stamp under
-# .cache/setup says which state of the requirements each of them was made from.
+# packages go to .venv, Node's to tests/node/node_modules, versitygw to .cache/bin; nothing else is
+# touched, and no service is started. A stamp under .cache/setup says which state of the requirements
+# each of them was made from.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 level=${1:-test}
 stamps=.cache/setup
+versitygw=github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
 say() { printf 'setup: %s\n' "$*"; }
 die() {
@@ -55,6 +58,17 @@ missing_packages() {
     has getfattr || echo attr
     has node || echo nodejs
     has npm || echo npm
+    has nginx || [ -x /usr/sbin/nginx ] || echo nginx-light
+}
+
+# keep_services_off keeps the packages that are being installed from starting services (nginx would
+# serve on port 80), unless the machine has a policy of its own. See invoke-rc.d(8).
+policy=/usr/sbin/policy-rc.d
+keep_services_off() {
+    [ ! -e "$policy" ] || return 0
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    trap 'rm -f "$policy"' EXIT
 }
 
 install_packages() {
@@ -66,10 +80,15 @@ install_packages() {
     say "installing ${packages[*]} with apt-get"
     local log=$stamps/apt.log
     export DEBIAN_FRONTEND=noninteractive
+    keep_services_off
     if ! { apt-get install -y --no-install-recommends "${packages[@]}" ||
         { apt-get update && apt-get install -y --no-install-recommends "${packages[@]}"; }; } >"$log" 2>&1; then
         tail -n 5 "$log" >&2
         die "apt-get could not install ${packages[*]}; the whole output is in $log"
+    fi
+    # Nor at the next boot: the tests start nginx themselves.
+    if [[ " ${packages[*]} " == *" nginx-light "* ]] && has systemctl; then
+        systemctl disable nginx >/dev/null 2>&1 || true
     fi
     mapfile -t packages < <(missing_packages)
     [ "${#packages[@]}" -eq 0 ] || die "apt-get is done, yet these are still missing: ${packages[*]}"
@@ -136,6 +155,21 @@ install_node() {
     printf '%s' "$state" >"$stamp"
 }
 
+# The S3 gateway that tests start.
+install_versitygw() {
+    local stamp=$stamps/versitygw
+    if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$versitygw" ] && [ -x .cache/bin/versitygw ]; then
+        return
+    fi
+    rm -f "$stamp"
+    say "building versitygw into .cache/bin (a minute or two, once)"
+    GOBIN=$PWD/.cache/bin go install "$versitygw" >"$stamps/versitygw.log" 2>&1 || {
+        tail -n 5 "$stamps/versitygw.log" >&2
+        die "go install $versitygw failed; the whole output is in $stamps/versitygw.log"
+    }
+    printf '%s' "$versitygw" >"$stamp"
+}
+
 mkdir -p "$stamps"
 # Two targets of one make, or two makes, must not install at once.
 exec 9>"$stamps/lock"
@@ -158,6 +192,7 @@ test)
     check_fuse
     install_python
     install_node
+    install_versitygw
     ;;
 *) die "unknown level '$level': build, demo or test" ;;
 esac

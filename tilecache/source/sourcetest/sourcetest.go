@@ -5,10 +5,13 @@
 //   - A name that fs.ValidPath refuses is fs.ErrInvalid, never a file somewhere else and never
 //     "not there". "." is a directory to list, no object.
 //   - A name that leads through an object ("a/b" where a is an object) is not there.
-//   - A read that succeeds gives bytes of the state that was opened, whatever happens meanwhile.
-//     That the state is gone is told by Check, and by reads, within [Notice]; it is told for ever.
+//   - A read that succeeds gives bytes of the state that was opened, whatever happens meanwhile, and
+//     so does a Prefix. That the state is gone is told within [Notice], by Check or by a read; and
+//     by both for ever, once one has told it. (Over a network Check asks nobody, and a read of what
+//     came with opening does not either.)
 //   - A call whose context has ended fails with the context's error.
 //   - An error names the object.
+//   - A source lists or it does not: all that is no List works the same.
 package sourcetest
 
 import (
@@ -201,6 +204,24 @@ func testLarge(t *testing.T, newSource New) {
 		})
 	}
 	readers.Wait()
+	if with, ok := o.(source.Prefixed); ok && !bytes.HasPrefix(data, with.Prefix()) {
+		t.Errorf("the prefix of %d bytes is not what the object begins with", len(with.Prefix()))
+	}
+}
+
+// lists says whether a source can list, which it must say of every directory alike.
+func lists(t *testing.T, s source.Source) bool {
+	t.Helper()
+	_, err := s.List(t.Context(), ".", false)
+	can := !errors.Is(err, errors.ErrUnsupported)
+	for _, dir := range []string{"a", "no/such"} {
+		if _, err := s.List(t.Context(), dir, true); errors.Is(err, errors.ErrUnsupported) == can {
+			t.Errorf("list %s: %v, unlike the root", dir, err)
+		} else {
+			named(t, err, dir)
+		}
+	}
+	return can
 }
 
 // Catches empty objects taken for missing ones.
@@ -247,6 +268,9 @@ func testList(t *testing.T, newSource New) {
 		objects[fmt.Sprintf("many/grid_%d", i)] = pattern(i%7, 7)
 	}
 	s, _ := newSource(t, objects)
+	if !lists(t, s) {
+		return
+	}
 	want := map[string]string{ // names in order, directories with a slash
 		".": "Z a/ a-b a.b ab/ manifest many/", "a": "sub/ x y", "a/sub": "z", "ab": "c/", "ab/c": "d/",
 	}
@@ -386,6 +410,9 @@ func testAppearing(t *testing.T, newSource New) {
 	m.Replace("d/b", []byte{1, 2})
 	if size := open(t, s, "d/b").Info().Size; size != 2 {
 		t.Errorf("size %d", size)
+	}
+	if !lists(t, s) {
+		return
 	}
 	if entries, err := s.List(t.Context(), "d", false); err != nil || len(entries) != 1 || entries[0].Name != "b" {
 		t.Errorf("list: %v, %v", entries, err)
