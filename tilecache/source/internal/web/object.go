@@ -124,7 +124,7 @@ func (o *object) open(ctx context.Context, prefix int) error {
 		return err
 	}
 	o.prefix = make([]byte, want)
-	return a.read(ctx, o.prefix)
+	return a.read(ctx, o.prefix, nil)
 }
 
 // openEmpty: no range of an empty object can be had, so what it is must be asked.
@@ -165,12 +165,31 @@ func (a *Answer) span() (first, last, size int64, err error) {
 	return first, last, size, nil
 }
 
-// read fills p, the whole of the range that the answer has.
-func (a *Answer) read(ctx context.Context, p []byte) error {
+// progress is a body whose bytes are told of as they come.
+type progress struct {
+	io.Reader
+	came func(n int)
+}
+
+func (r progress) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if n > 0 {
+		r.came(n)
+	}
+	return n, err
+}
+
+// read fills p, the whole of the range that the answer has; came, if not nil, is told of its bytes as
+// they come.
+func (a *Answer) read(ctx context.Context, p []byte, came func(n int)) error {
 	if a.Length >= 0 && a.Length != int64(len(p)) {
 		return fmt.Errorf("the server sends %d bytes and calls them a range of %d", a.Length, len(p))
 	}
-	n, err := io.ReadFull(a.Body, p)
+	body := io.Reader(a.Body)
+	if came != nil {
+		body = progress{body, came}
+	}
+	n, err := io.ReadFull(body, p)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -197,6 +216,12 @@ func (o *object) Prefix() []byte { return o.prefix }
 
 // ReadAt makes one request, or none where what is read came with opening.
 func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	return o.ReadAtProgress(ctx, p, off, nil)
+}
+
+// ReadAtProgress is ReadAt, and calls came whenever bytes have come, with how many, so that a server
+// that stalls is noticed before the time for all of them is up.
+func (o *object) ReadAtProgress(ctx context.Context, p []byte, off int64, came func(n int)) (int, error) {
 	if err := o.Check(ctx); err != nil {
 		return 0, err
 	}
@@ -211,13 +236,13 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	case n == 0:
 		return 0, nil
 	}
-	if err := o.read(ctx, p, off); err != nil {
+	if err := o.read(ctx, p, off, came); err != nil {
 		return 0, fmt.Errorf("read %s: %w", o.path(), err)
 	}
 	return len(p), nil
 }
 
-func (o *object) read(ctx context.Context, p []byte, off int64) error {
+func (o *object) read(ctx context.Context, p []byte, off int64, came func(n int)) error {
 	req := Request{Name: o.name, Off: off, Len: int64(len(p)), IfMatch: o.info.ETag}
 	if req.IfMatch == "" {
 		// Servers that count in less than seconds have a time that is after the one they told. The
@@ -258,7 +283,7 @@ func (o *object) read(ctx context.Context, p []byte, off int64) error {
 	case first != off || last != off+req.Len-1:
 		return fmt.Errorf("the server sends bytes %d to %d where %d to %d were asked for", first, last, off, off+req.Len-1)
 	}
-	return a.read(ctx, p)
+	return a.read(ctx, p, came)
 }
 
 // Check makes no request: it says what reads have found.
