@@ -46,8 +46,8 @@ type ConsolidatedConfig struct {
 
 // Consolidated is a dataset's tessera.zarr.
 //
-// What is listed comes from the catalogue. The lattice of a zone is worked out when its documents are
-// first asked for, all of them for the root's. The footprints of a zone, which are the same in every
+// What is listed comes from the catalogue. The lattice of a zone is worked out when its documents or the
+// root's are first asked for, from the few cells that can lie at its edges. The footprints of a zone, which are the same in every
 // year, are worked out when somebody first looks for its shards, and kept for the zones used last; of
 // the shards used last it is kept what they are made of.
 type Consolidated struct {
@@ -58,6 +58,7 @@ type Consolidated struct {
 	arrays    []pixelArray // those that have shards
 	years     []int        // the time axis of every zone
 	zones     []int        // that hold a tile in any year
+	lattices  *lru.Cache[int, grid.Grid]
 	documents *lru.Cache[int, *consolidatedDocuments]
 	cells     *lru.Cache[int, *zoneCells]
 	shards    *lru.Cache[shardKey, *shard]
@@ -95,6 +96,9 @@ func NewConsolidated(ds *catalogue.Dataset, m *mosaic.Mosaic, cfg ConsolidatedCo
 	}
 	// A zone takes some 45 bytes a cell, 1.8 MB in the fullest; a shard about 14 kB.
 	var err error
+	if c.lattices, err = lru.New[int, grid.Grid](grid.Zones); err != nil {
+		return nil, err
+	}
 	if c.documents, err = lru.New[int, *consolidatedDocuments](grid.Zones + 1); err != nil {
 		return nil, err
 	}
@@ -138,24 +142,46 @@ func shared[K comparable, V any](ctx context.Context, g *singleflight.Group, kep
 	}
 }
 
-// lattice works out a zone's grid: the union of what the landmask registry lists of it and of the tiles
-// of all years. Upstream takes the registry alone, where there is one; a tile that it does not list
-// would lie outside, and there must be no such tile.
-func (c *Consolidated) lattice(zone int) (grid.Grid, error) {
-	lists := c.tileCells(zone)
-	if c.dataset.LandmaskRegistry() {
-		listed := c.dataset.Landmasks()
-		west, east := grid.ZoneLons(zone)
-		first := func(lon int16) int {
-			return sort.Search(len(listed), func(i int) bool { return listed[i].Lon >= lon })
+// lattice returns a zone's grid, worked out once: the union of what the landmask registry lists of it and
+// of the tiles of all years. Upstream takes the registry alone, where there is one; a tile that it does
+// not list would lie outside, and there must be no such tile.
+func (c *Consolidated) lattice(ctx context.Context, zone int) (grid.Grid, error) {
+	return shared(ctx, &c.building, c.lattices, "lattice", zone, func() (grid.Grid, error) {
+		lists := c.tileCells(zone)
+		if c.dataset.LandmaskRegistry() {
+			listed := c.dataset.Landmasks()
+			west, east := grid.ZoneLons(zone)
+			lists = append(lists, listed[firstFrom(listed, west):firstFrom(listed, east)])
 		}
-		lists = append(lists, listed[first(west):first(east)])
+		for i, cells := range lists {
+			lists[i] = columnEnds(cells)
+		}
+		g, err := grid.Consolidated(lists...)
+		if err != nil {
+			return g, fmt.Errorf("grid of utm%02d: %w", zone, err)
+		}
+		return g, nil
+	})
+}
+
+// firstFrom is where in cells in catalogue order a longitude begins.
+func firstFrom(cells []grid.Cell, lon int16) int {
+	return sort.Search(len(cells), func(i int) bool { return cells[i].Lon >= lon })
+}
+
+// columnEnds returns of cells in catalogue order those that can lie at an edge of their union: of each
+// longitude the southernmost and the northernmost, and on both sides of the equator the nearest to it.
+// [grid.Consolidated] says why there are no others, and picks the same out of all; but it looks at each
+// cell, and a planet's zones hold 14 million. Here a longitude takes a few steps of searching.
+func columnEnds(cells []grid.Cell) []grid.Cell {
+	var ends []grid.Cell
+	for len(cells) > 0 {
+		column := cells[:firstFrom(cells, cells[0].Lon+1)]
+		cells = cells[len(column):]
+		north := sort.Search(len(column), func(i int) bool { return !column[i].South() })
+		ends = append(ends, column[0], column[max(0, north-1)], column[min(north, len(column)-1)], column[len(column)-1])
 	}
-	g, err := grid.Consolidated(lists...)
-	if err != nil {
-		return g, fmt.Errorf("grid of utm%02d: %w", zone, err)
-	}
-	return g, nil
+	return ends
 }
 
 // tileCells are the cells of a zone's tiles, a list a year.
@@ -195,7 +221,7 @@ type zoneCells struct {
 // zone returns where the tiles of a zone lie.
 func (c *Consolidated) zone(ctx context.Context, zone int) (*zoneCells, error) {
 	return shared(ctx, &c.building, c.cells, "cells", zone, func() (*zoneCells, error) {
-		d, err := c.zoneDocuments(context.Background(), zone)
+		g, err := c.lattice(context.Background(), zone)
 		if err != nil {
 			return nil, err
 		}
@@ -207,15 +233,15 @@ func (c *Consolidated) zone(ctx context.Context, zone int) (*zoneCells, error) {
 		if err != nil {
 			return nil, fmt.Errorf("geometry of utm%02d: %w", zone, err)
 		}
-		all := grid.Rect{Height: d.grid.Height, Width: d.grid.Width}
+		all := grid.Rect{Height: g.Height, Width: g.Width}
 		z.rects = make([]grid.Rect, len(prints))
 		for i, f := range prints {
-			z.rects[i] = d.grid.Place(f)
+			z.rects[i] = g.Place(f)
 			if z.rects[i].Intersect(all) != z.rects[i] {
 				return nil, fmt.Errorf("geometry of utm%02d: %v lies outside the grid", zone, f.Cell)
 			}
 		}
-		z.shards = grid.NewChunks(d.grid.Height, d.grid.Width, grid.ShardPixels, grid.ShardPixels, z.rects)
+		z.shards = grid.NewChunks(g.Height, g.Width, grid.ShardPixels, grid.ShardPixels, z.rects)
 		return z, nil
 	})
 }

@@ -20,7 +20,7 @@ type consolidatedDocuments struct {
 // zoneDocuments returns the documents of a zone's group, worked out once.
 func (c *Consolidated) zoneDocuments(ctx context.Context, zone int) (*consolidatedDocuments, error) {
 	return shared(ctx, &c.building, c.documents, "documents", zone, func() (*consolidatedDocuments, error) {
-		g, err := c.lattice(zone)
+		g, err := c.lattice(context.Background(), zone)
 		if err != nil {
 			return nil, err
 		}
@@ -38,11 +38,11 @@ func (c *Consolidated) rootDocuments(ctx context.Context) (*consolidatedDocument
 	return shared(ctx, &c.building, c.documents, "documents", root, func() (*consolidatedDocuments, error) {
 		var grids []grid.Grid
 		for _, zone := range c.zones {
-			d, err := c.zoneDocuments(context.Background(), zone)
+			g, err := c.lattice(context.Background(), zone)
 			if err != nil {
 				return nil, err
 			}
-			grids = append(grids, d.grid)
+			grids = append(grids, g)
 		}
 		json, err := c.describeRoot(grids)
 		if err != nil {

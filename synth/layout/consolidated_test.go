@@ -109,3 +109,73 @@ func TestInnerBlocks(t *testing.T) {
 		t.Errorf("%d inner chunks, want %d", s.layout.Len(), found)
 	}
 }
+
+// Catches: a grid that is not the one of all cells, because a cell at its edge was left out: in whole
+// zones, in parts of them, on one side of the equator or astride it, in one column or row.
+func TestColumnEnds(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 8))
+	for zone := 1; zone <= grid.Zones; zone++ {
+		west, east := grid.ZoneLons(zone)
+		lats := [][2]int{{-8995, 8995}, {5, 8395}, {-8995, -5}, {-95, 95}, {-5, 5}, {5, 5}, {-5, -5}}[random.IntN(7)]
+		lists := make([][]grid.Cell, 1+random.IntN(3))
+		ends := make([][]grid.Cell, len(lists))
+		for i := range lists {
+			keep := []float64{1, 0.5, 0.05, 0.001}[random.IntN(4)]
+			first := west + 5 + 10*int16(random.IntN(60))
+			lists[i] = []grid.Cell{{Lon: first, Lat: int16(lats[0])}} // at least one
+			for lon := first; lon < east; lon += 10 {
+				for lat := lats[0]; lat <= lats[1]; lat += 10 {
+					if c := (grid.Cell{Lon: lon, Lat: int16(lat)}); random.Float64() < keep && c != lists[i][0] {
+						lists[i] = append(lists[i], c)
+					}
+				}
+			}
+			ends[i] = columnEnds(lists[i])
+			if n := len(ends[i]); n > 4*60 {
+				t.Errorf("zone %d: %d cells remain of %d", zone, n, len(lists[i]))
+			}
+		}
+		want, err := grid.Consolidated(lists...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := grid.Consolidated(ends...)
+		if err != nil || got != want {
+			t.Errorf("zone %d, latitudes %v: %+v, %v, want %+v", zone, lats, got, err, want)
+		}
+	}
+	if got := columnEnds(nil); got != nil {
+		t.Errorf("of nothing: %v", got)
+	}
+	// Away from the equator a cell lies nearer to the zone's middle: here one cell makes the grid's edge.
+	for _, lat := range []int16{-5, 5} {
+		cells := []grid.Cell{{Lon: 5, Lat: -8005}, {Lon: 5, Lat: lat}, {Lon: 5, Lat: 8005}}
+		want, err := grid.Consolidated(cells)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := grid.Consolidated(columnEnds(cells)); err != nil || got != want {
+			t.Errorf("with %v: %+v, %v, want %+v", cells[1], got, err, want)
+		}
+	}
+}
+
+// BenchmarkColumnEnds picks what the grid of a zone needs out of all its land, which it is measured
+// against.
+func BenchmarkColumnEnds(b *testing.B) {
+	var cells []grid.Cell
+	for lon := int16(5); lon < 600; lon += 10 {
+		for lat := -5595; lat < 8365; lat += 20 {
+			cells = append(cells, grid.Cell{Lon: lon, Lat: int16(lat)})
+		}
+	}
+	for name, pick := range map[string]func([]grid.Cell) []grid.Cell{"Ends": columnEnds, "All": slices.Clone[[]grid.Cell]} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := grid.Consolidated(pick(cells)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -105,7 +105,7 @@ const storeSuffix = ".zarr"
 type tileNames struct{ catalogue.Tiles }
 
 func (n tileNames) At(i int) vfs.Entry {
-	return vfs.Entry{Name: n.Tiles.At(i).Cell.String() + storeSuffix, Dir: true}
+	return vfs.Entry{Name: n.Cells()[i].String() + storeSuffix, Dir: true}
 }
 
 // tileStore is a store, worked out.

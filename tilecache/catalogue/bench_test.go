@@ -48,3 +48,18 @@ func BenchmarkManifest(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCopy opens a copy of an object that has not changed, which is read and summed once.
+func BenchmarkCopy(b *testing.B) {
+	data := make([]byte, 64<<20)
+	src := serve(memsource.New(map[string][]byte{"object": data}))
+	cfg := Config{Dir: b.TempDir()}
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		c := newOpener(src, cfg).copies
+		if a, err := c.open(b.Context(), "object"); err != nil || a.obj == nil {
+			b.Fatal(err)
+		}
+		c.close()
+	}
+}

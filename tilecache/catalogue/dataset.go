@@ -15,6 +15,9 @@ type Dataset struct {
 	origin string
 	years  []*tileYear // each with at least one tile, in order
 	land   *landmasks
+
+	from, landFrom state // of the manifest and of the landmask registry
+	stale          staleness
 }
 
 // Name is the published directory name: "v1", "v1.1-cam".
@@ -30,6 +33,10 @@ func (d *Dataset) Variant() string { return d.variant }
 // Origin says for people where the list of tiles is from: "npy/v1/manifest.parquet" or "scan of
 // npy/v1".
 func (d *Dataset) Origin() string { return d.origin }
+
+// Stale says since when the list of tiles may be out of date, because the source could not be asked, and
+// why; why is "" where it was asked.
+func (d *Dataset) Stale() (since time.Time, why string) { return d.stale.since, d.stale.why }
 
 // Years are the years that have tiles, going up.
 func (d *Dataset) Years() []int {

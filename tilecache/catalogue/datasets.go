@@ -15,6 +15,15 @@ var known = []struct{ version, variant, dir string }{
 	{"2.0", "2B-L~beta2", "v2-2B-L~beta2"},
 }
 
+// published are the names of the table.
+func published() []string {
+	var names []string
+	for _, k := range known {
+		names = append(names, k.dir)
+	}
+	return names
+}
+
 // datasetDir is a version path, and what follows it.
 var datasetDir = regexp.MustCompile(`^(v[0-9]+(?:\.[0-9]+)?)(?:-(.+))?$`)
 

@@ -9,15 +9,17 @@
 //
 // # The way of a call
 //
-// [Open] looks at the directories of the source to see which layouts there are (layout.go). It opens
-// a dataset's manifest, if there is one: the footer first (parquet.go), then of each row group the
+// [Open] looks at the directories of the source to see which layouts there are (discover.go, layout.go).
+// It opens a dataset's manifest, if there is one, through a copy where the source is elsewhere
+// (copies.go): the footer first (parquet.go), then of each row group the
 // columns that are used and no others (parquet_pages.go), several row groups at once. Rows become
 // tiles in batches (rows.go, manifest.go). Datasets without a manifest, and those that a manifest of
 // several does not name, are scanned (scan.go). Landmasks are read likewise (landmasks.go). In the
 // end tiles are put in order and summed up by zone (tiles.go); from then on nothing changes, and all
 // questions are answered from memory (dataset.go).
 //
-// [Locate] goes before: it finds the archive that a path of this machine names.
+// [Locate] goes before: it finds the archive that a path of this machine names, and [LocateRemote] the
+// one at an address.
 //
 // # Layouts
 //
@@ -84,6 +86,28 @@
 // tile all the same, of size -1: reading it fails. Were it left out, it would be shown as a place
 // without data.
 //
+// # Elsewhere
+//
+// A manifest has 200 MB, so of a source elsewhere it is fetched once, into Config.Dir: by pieces of 8 MiB,
+// several at a time, each of the state that was opened (fetch.go). From then on opening an archive asks one
+// request about each manifest and registry, and fetches those whose size, time or ETag is another. Of
+// several processes one fetches and the others wait. A copy is one file with its own header and
+// checksum, put in place when it is whole and on the disk (kept.go): one that is damaged, cut or of another
+// version costs a fetch. Where no copy can be kept, objects are read from the source, each time.
+//
+// While the source cannot be reached, the copies are used, and the catalogue says so ([Dataset.Stale]).
+// That it could not be reached is source.ErrUnavailable, a source.Transient, or a failure to connect or to
+// find the host; an answer, that an object is not there or may not be read, is taken as one. What was
+// last answered is kept too: that there is no such object, which directories there are, and where an
+// archive was found. With Config.Offline nothing else is used. Tiles that were scanned are not kept.
+//
+// A source that cannot list its directories, as most web servers, is asked for what the layouts have
+// (probe.go): for the manifests of Config.Candidates, and for a manifest at the top, beside which the
+// directories of tiles are found by a few tiles that it lists. An archive of which none has a manifest is
+// not found there. Landmasks without a registry are not known there, nor while they cannot be listed:
+// that makes no pixel another, for a tile's landmask is asked for when it is read, but such a landmask's
+// time does not count for its tile's.
+//
 // # Files that nobody vouches for
 //
 // A manifest may be damaged or made to do harm. It is read with Apache's Parquet library, which
@@ -97,6 +121,9 @@
 //
 // # Guarantees
 //
-// A [Catalogue] is the state that was found by [Open], and is never reread. It takes 16 bytes for a
-// tile. Contexts end listing and reading; no goroutine outlives Open.
+// A [Catalogue] is the state that was found by [Open], and never changes. To look again is to open again,
+// with Config.Previous: what is the same still is neither read nor in memory twice, and [Catalogue.Equal]
+// says whether all is. It takes 16 bytes for a tile ([Catalogue.Memory]), and while a planet of them is
+// read some 100 MB more. Contexts end listing, reading, fetching and waiting for another process;
+// no goroutine outlives Open.
 package catalogue

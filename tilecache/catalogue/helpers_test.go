@@ -154,10 +154,13 @@ func cell(t testing.TB, lon, lat int) grid.Cell {
 	return c
 }
 
-// refused opens an archive that must be refused, and returns why.
+// refused opens an archive that must be refused, itself and as a server's, and returns why.
 func refused(t testing.TB, src *memsource.Source) *RefusedError {
 	t.Helper()
 	_, err := Open(t.Context(), src, Config{})
+	if _, remote := Open(t.Context(), src, Config{Dir: t.TempDir()}); remote == nil || err == nil || remote.Error() != err.Error() {
+		t.Errorf("through a copy: %v, want %v", remote, err)
+	}
 	var why *RefusedError
 	if !errors.As(err, &why) {
 		t.Fatalf("got %v, want a RefusedError", err)
@@ -168,4 +171,4 @@ func refused(t testing.TB, src *memsource.Source) *RefusedError {
 	return why
 }
 
-func unix(s int64) time.Time { return time.Unix(s, 0).UTC() }
+func unixTime(s int64) time.Time { return time.Unix(s, 0).UTC() }

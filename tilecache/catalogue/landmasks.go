@@ -66,7 +66,7 @@ func readRegistry(ctx context.Context, name string, obj source.Object, version s
 	if err != nil {
 		return nil, err
 	}
-	parts := make([]rows, t.groups())
+	groups := make([][]*rows, t.groups())
 	err = c.readGroups(ctx, func(group int) func(span) error {
 		return func(all span) error {
 			for lo := 0; lo < all.hi; {
@@ -79,7 +79,8 @@ func readRegistry(ctx context.Context, name string, obj source.Object, version s
 				if c.version >= 0 && version != "" && fullVersion(s.v[c.version].texts[s.lo]) != version {
 					continue
 				}
-				if err := c.add(&parts[group], s, 0); err != nil {
+				groups[group] = withRoom(groups[group], s.hi-s.lo)
+				if err := c.add(groups[group][len(groups[group])-1], s, 0); err != nil {
 					return err
 				}
 			}
@@ -89,11 +90,7 @@ func readRegistry(ctx context.Context, name string, obj source.Object, version s
 	if err != nil {
 		return nil, err
 	}
-	all := &rows{}
-	for _, p := range parts {
-		all.cells, all.embeddings = append(all.cells, p.cells...), append(all.embeddings, p.embeddings...)
-		all.seconds = append(all.seconds, p.seconds...)
-	}
+	all := joined(slices.Concat(groups...))
 	return newLandmasks(all, true), nil
 }
 

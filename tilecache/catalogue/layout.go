@@ -1,10 +1,6 @@
 package catalogue
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 
@@ -151,18 +147,6 @@ func isYear(name string) (year int, ok bool) {
 		year = year*10 + int(c-'0')
 	}
 	return year, year > 0
-}
-
-// openIfThere opens an object; nil where there is none.
-func openIfThere(ctx context.Context, src source.Source, name string) (source.Object, error) {
-	obj, err := src.Open(ctx, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return obj, nil
 }
 
 // expected names what an archive is known by, for messages.

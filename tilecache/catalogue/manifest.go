@@ -122,12 +122,9 @@ func (r *manifestReader) rows(s span) error {
 
 // part is where the next n rows go.
 func (r *manifestReader) part(key partKey, n int) *rows {
-	parts := r.parts[key]
-	if last := len(parts) - 1; last >= 0 && len(parts[last].cells)+n <= blockRows {
-		return parts[last]
-	}
-	r.parts[key] = append(parts, &rows{})
-	return r.parts[key][len(parts)]
+	parts := withRoom(r.parts[key], n)
+	r.parts[key] = parts
+	return parts[len(parts)-1]
 }
 
 // route finds the dataset of a version and a variant, as far as there are columns for them. A

@@ -95,7 +95,7 @@ func TestZones(t *testing.T) {
 			k := [2]int{year, zone}
 			when := time.Time{}
 			if count[k] > 0 {
-				when = unix(newest[k])
+				when = unixTime(newest[k])
 			}
 			if got := d.ModTime(year, zone); !got.Equal(when) {
 				t.Errorf("ModTime(%d, %d) %v, want %v", year, zone, got, when)

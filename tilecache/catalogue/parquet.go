@@ -56,7 +56,7 @@ func openTable(ctx context.Context, name string, obj source.Object) (*table, err
 	t := &table{name: name, obj: obj}
 	size := obj.Info().Size
 	if size > maxFile {
-		return nil, t.refuse("has %d bytes, more than is read (%d): split it by dataset", size, int64(maxFile))
+		return nil, tooLarge(name, size)
 	}
 	footer, err := t.footer(ctx, size)
 	if err != nil {
@@ -86,6 +86,10 @@ func openTable(ctx context.Context, name string, obj source.Object) (*table, err
 		return nil, t.refuse("damaged: its footer says %d rows, its row groups %d", t.meta.NumRows, rows)
 	}
 	return t, nil
+}
+
+func tooLarge(name string, size int64) error {
+	return &RefusedError{Object: name, Row: -1, Err: fmt.Errorf("has %d bytes, more than is read (%d): split it by dataset", size, int64(maxFile))}
 }
 
 // footer reads what lies between the row groups and the file's last 8 bytes, which are its length

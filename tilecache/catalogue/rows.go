@@ -242,6 +242,7 @@ func (c *rowColumns) readGroups(ctx context.Context, each func(group int) func(b
 				for at := failed.Load(); int64(g) < at && !failed.CompareAndSwap(at, int64(g)); at = failed.Load() {
 				}
 			}
+			collect(int(c.table.starts[g+1] - c.table.starts[g]))
 			return nil
 		})
 	}

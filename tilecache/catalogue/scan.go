@@ -3,6 +3,7 @@ package catalogue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 
@@ -24,6 +25,9 @@ const (
 // Such a directory is a tile whatever it holds, for it says that there should be one: an NPY that is
 // not in it has size -1, and reading it fails.
 func (o *opener) scan(ctx context.Context, p place) (map[int][]*rows, error) {
+	if o.copies.offline {
+		return nil, fmt.Errorf("%s has no manifest, and cannot be scanned offline: %w", p.tiles, source.ErrUnavailable)
+	}
 	entries, err := o.src.List(ctx, p.tiles, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

@@ -95,6 +95,34 @@ type rows struct {
 	seconds    []uint32 // the newest object's, since 1970
 }
 
+// newRows has room for n.
+func newRows(n int) *rows {
+	return &rows{make([]grid.Cell, 0, n), make([]uint32, 0, n), make([]uint32, 0, n), make([]uint32, 0, n)}
+}
+
+// withRoom adds to blocks one for the next n rows, unless the last has room for them.
+func withRoom(blocks []*rows, n int) []*rows {
+	if last := len(blocks) - 1; last >= 0 && len(blocks[last].cells)+n <= blockRows {
+		return blocks
+	}
+	return append(blocks, newRows(min(2*n, blockRows))) // most often as many come again
+}
+
+// joined puts blocks together, which it empties as it goes.
+func joined(blocks []*rows) *rows {
+	n := 0
+	for _, b := range blocks {
+		n += len(b.cells)
+	}
+	all := newRows(n)
+	for _, b := range blocks {
+		all.cells, all.embeddings = append(all.cells, b.cells...), append(all.embeddings, b.embeddings...)
+		all.scales, all.seconds = append(all.scales, b.scales...), append(all.seconds, b.seconds...)
+		*b = rows{}
+	}
+	return all
+}
+
 // add appends a tile.
 func (r *rows) add(c grid.Cell, embeddings, scales, seconds uint32) {
 	r.cells = append(r.cells, c)
@@ -149,6 +177,7 @@ func newTileYears(parts map[int][]*rows, masks *landmasks) []*tileYear {
 	for _, y := range years {
 		workers.Go(func() error {
 			y.fill(parts[y.year], masks)
+			collect(len(y.cells))
 			return nil
 		})
 	}
@@ -156,20 +185,23 @@ func newTileYears(parts map[int][]*rows, masks *landmasks) []*tileYear {
 	return years
 }
 
+// collect frees what was left lying while so many rows were read, where they are many. By itself the
+// collector lets as much lie as is kept, and here half of all that a process ever keeps is read at its
+// start: its peak would be twice what it needs. There are no pointers in rows, so that a collection
+// takes about a millisecond.
+func collect(n int) {
+	if n >= manyRows {
+		runtime.GC()
+	}
+}
+
+// manyRows is a good part of a published manifest, and more than any small archive has.
+const manyRows = 500_000
+
 // fill puts tiles in order: parts in the order of their rows in the manifest, which it empties as it
 // goes. Of tiles of one cell the first counts.
 func (y *tileYear) fill(parts []*rows, masks *landmasks) {
-	n := 0
-	for _, p := range parts {
-		n += len(p.cells)
-	}
-	y.cells, y.embeddings = make([]grid.Cell, 0, n), make([]uint32, 0, n)
-	y.scales, y.seconds = make([]uint32, 0, n), make([]uint32, 0, n)
-	for _, p := range parts {
-		y.cells, y.embeddings = append(y.cells, p.cells...), append(y.embeddings, p.embeddings...)
-		y.scales, y.seconds = append(y.scales, p.scales...), append(y.seconds, p.seconds...)
-		*p = rows{}
-	}
+	y.rows = *joined(parts)
 	if keep := order(y.cells); keep != nil {
 		y.rows = rows{pick(y.cells, keep), pick(y.embeddings, keep), pick(y.scales, keep), pick(y.seconds, keep)}
 	}
