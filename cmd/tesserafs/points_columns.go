@@ -66,17 +66,13 @@ func (w *pointsParquet) write(rows *pointRows, found *sample.Batch) error {
 	}
 	columns := slices.Clone(rows.columns.Columns())
 	if w.raw {
-		w.bytes = transposed(w.bytes, n, func(i int) []int8 { return found.Embeddings[i*grid.Bands:][:grid.Bands] })
+		w.bytes = transposed(w.bytes, n, func(i int, point []int8) { copy(point, found.Embeddings[i*grid.Bands:]) })
 		for k := range grid.Bands {
 			columns = append(columns, column(arrow.PrimitiveTypes.Int8, arrow.Int8Traits.CastToBytes(w.bytes[k*n:][:n])))
 		}
 		columns = append(columns, column(arrow.PrimitiveTypes.Float32, arrow.Float32Traits.CastToBytes(found.Scales[:n])))
 	} else {
-		var point [grid.Bands]float32
-		w.floats = transposed(w.floats, n, func(i int) []float32 {
-			found.Dequantise(i, point[:])
-			return point[:]
-		})
+		w.floats = transposed(w.floats, n, found.Dequantise)
 		for k := range grid.Bands {
 			columns = append(columns, column(arrow.PrimitiveTypes.Float32, arrow.Float32Traits.CastToBytes(w.floats[k*n:][:n])))
 		}
@@ -86,12 +82,23 @@ func (w *pointsParquet) write(rows *pointRows, found *sample.Batch) error {
 
 func (w *pointsParquet) finish() error { return w.parquet.Close() }
 
-// transposed puts the values of n points band after band, in the memory of into if it is enough.
-func transposed[T any](into []T, n int, point func(i int) []T) []T {
+// transposed puts the values of n points band after band, in the memory of into if it is enough. values
+// writes those of a point.
+func transposed[T any](into []T, n int, values func(i int, point []T)) []T {
 	into = slices.Grow(into[:0], grid.Bands*n)[:grid.Bands*n]
-	for i := range n {
-		for k, v := range point(i) {
-			into[k*n+i] = v
+	// So many points at a time lie in a processor's cache, and fill whole lines of it in each band.
+	const together = 32
+	var block [together * grid.Bands]T
+	for first := 0; first < n; first += together {
+		count := min(together, n-first)
+		for j := range count {
+			values(first+j, block[j*grid.Bands:][:grid.Bands])
+		}
+		for k := range grid.Bands {
+			band := into[k*n+first:][:count]
+			for j := range band {
+				band[j] = block[j*grid.Bands+k]
+			}
 		}
 	}
 	return into
