@@ -23,6 +23,7 @@ import (
 var clients = map[string]func(args []string) error{
 	"mmap":         clientMmap,
 	"signals":      clientSignals,
+	"sit":          clientSit,
 	"serve":        clientServe,
 	"unprivileged": clientUnprivileged,
 }

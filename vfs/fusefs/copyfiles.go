@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -86,21 +85,4 @@ func (c *copyFiles) probe() error {
 	}
 	c.remove(file, id)
 	return nil
-}
-
-// rawDoor is go-fuse's file system, with the kernel's name of a hot copy added to the answer of an
-// open. go-fuse would do that by itself (FilePassthroughFder), but counts a handle without a copy
-// that is being closed as one with, when the next open has got a copy by then; the copy's name is
-// then taken back while the kernel still needs it, and opens fail (seen with v2.12.1, bridge.Release).
-type rawDoor struct {
-	fuse.RawFileSystem
-	backing sync.Map // of opens under way: their Cancel channel to an int32
-}
-
-func (d *rawDoor) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	status := d.RawFileSystem.Open(cancel, in, out)
-	if id, ok := d.backing.LoadAndDelete(cancel); ok {
-		out.BackingID = id.(int32)
-	}
-	return status
 }

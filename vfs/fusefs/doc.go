@@ -3,6 +3,7 @@
 //
 //	s, err := fusefs.Mount("/mnt/tessera", tree, fusefs.Config{FsName: "/data/v1"})
 //	…
+//	s.Replace(tree)   // shows another tree from then on
 //	err = s.Wait()    // until somebody unmounts it
 //	err = s.Unmount() // or this process does
 //
@@ -27,7 +28,8 @@
 //
 // # What is kept, where, and for how long
 //
-//   - Names, attributes and the absence of names: by the kernel, for an hour. Trees do not change.
+//   - Names, attributes and the absence of names: by the kernel, for an hour. Trees do not change, and
+//     what a Replace ends is taken back.
 //   - Listings: by the kernel, as long as it has memory (FOPEN_CACHE_DIR).
 //   - Files below 1 MiB: by the page cache (FOPEN_KEEP_CACHE), unless their Check fails at the open.
 //   - Files from 1 MiB on: as hot copies, below; those that get none, by the page cache once they were
@@ -42,7 +44,7 @@
 // machine that had other work too, where a plain file in the page cache gives 6.3–7.6 GiB/s
 // (BenchmarkRead).
 //
-//   - FOPEN_DIRECT_IO for big files: a third to half of a plain file's speed, half of the time
+//   - FOPEN_DIRECT_IO for big files: about half of a plain file's speed, half of the time
 //     being the tree's own copying. Through the page cache a first read is no faster, takes half
 //     as much processor time again and fills memory with what is mostly read once. The price:
 //     reading again asks again, which hot copies and the page cache are for.
@@ -65,6 +67,15 @@
 //     With 2 fts(3) would not look into them.
 //   - MS_RDONLY, MS_NOSUID and MS_NODEV, or fusermount3's equal: EROFS comes from the kernel.
 //
+// # Reading ahead
+//
+// Whoever reads a big file from end to end asks for 1 MiB after another, and the kernel for one at a time:
+// while it takes a reply, nothing is made. So the reply to what comes next is made meanwhile, if a
+// processor has nothing else to do, in one of 16 buffers of 1 MiB, and given without a copy: a first read
+// is half as fast again. It is dropped when the reader goes elsewhere, closes the file, or does not ask
+// within a second, and looked at again (vfs.Checker) when it has waited for more than 10 ms. With as many
+// readers as processors nothing is read ahead.
+//
 // # Hot copies
 //
 // With Config.HotBytes, as root, on Linux 6.9 or later, files from 1 MiB on that were opened twice
@@ -86,8 +97,32 @@
 // has the copy open does an open join it, and gets the bytes that client sees, which are those from
 // before the change.
 //
+// # Another tree
+//
+// [Server.Replace] puts another tree in the place of the one shown. Rules, and what holds them:
+//
+//   - A file is of one tree. Where another tree has a file at the same path, it has the same inode number
+//     but is another node to the kernel: with a page cache, a size and a hot copy of its own. So nothing
+//     is compared, and an open file or a mapping cannot come to show bytes of two trees.
+//   - A directory stays one node, and finds out by its path what it is in the tree shown (dirNode.now). So
+//     those who sit in it stay there.
+//   - An open directory goes on with the listing it began, and with that of the tree shown when it is
+//     rewound. The offsets of two trees differ, as the kernel puts listings together by them.
+//   - What the kernel keeps is taken back name by name: of every directory it knows the files, the
+//     directories that are gone, the names it keeps as absent, the listing, the attributes. The absent names
+//     are remembered for this, up to 262,144 of them; the kernel may not keep more.
+//   - A look-up that was under way is waited for before that, so its answer is taken back with the rest.
+//     An open that is late all the same is refused with ESTALE when nothing uses its tree any more; the
+//     kernel then looks the path up again by itself, and the caller sees nothing of it.
+//   - The tree replaced is used until its last file and directory is closed.
+//
+// A file that is itself mounted elsewhere (mount --bind) stays one of its tree, and cannot be opened there
+// once that is released; a directory can. A directory whose listing was read in part when its tree was
+// replaced is asked for at each listing until the kernel forgets it.
+//
 // # Memory
 //
 // A file or directory the kernel knows takes about 400 bytes of this process and 1.1 KiB of the
-// kernel's, which forgets them when memory is short. Each read under way has a buffer of its length.
+// kernel's, which forgets them when memory is short; a name it keeps as absent about 100 bytes here.
+// Each read under way has a buffer of its length.
 package fusefs

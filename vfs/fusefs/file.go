@@ -55,28 +55,42 @@ func (n *fileNode) attr() vfs.Attr {
 	return a
 }
 
-// Open never fails for what the file is made of. The flags are explained in the package doc.
+// Open never fails for what the file is made of. A file of a tree that nothing uses any more is opened by
+// those who had found it before another tree took its place: ESTALE makes the kernel look its path up again.
 func (n *fileNode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
 	if flags&syscall.O_ACCMODE != syscall.O_RDONLY {
 		return nil, 0, syscall.EROFS
 	}
+	if !n.g.users.enter() {
+		return nil, 0, syscall.ESTALE
+	}
+	var h *handle
+	defer func() {
+		if h == nil { // a panic, which goes on to go-fuse
+			n.g.users.leave()
+		}
+	}()
+	h, how := n.open(ctx)
+	h.direct = how == fuse.FOPEN_DIRECT_IO && !h.volatile
+	n.s.open.Add(1)
+	return h, fuse.FOPEN_NOFLUSH | how, 0
+}
+
+// open makes a handle, and says how the kernel is to read it. The flags are explained in the package doc.
+func (n *fileNode) open(ctx context.Context) (*handle, uint32) {
 	a := n.file.Attr()
 	h := &handle{n: n, size: a.Size}
 	switch {
 	case a.Volatile:
 		h.snapshot(ctx)
-		n.s.open.Add(1)
-		return h, fuse.FOPEN_NOFLUSH | fuse.FOPEN_DIRECT_IO, 0
+		return h, fuse.FOPEN_DIRECT_IO
 	case a.Size < directFrom:
-		keep := uint32(fuse.FOPEN_KEEP_CACHE)
 		if n.s.check(ctx, n.file) != nil {
-			keep = 0
+			return h, 0
 		}
-		n.s.open.Add(1)
-		return h, fuse.FOPEN_NOFLUSH | keep, 0
+		return h, fuse.FOPEN_KEEP_CACHE
 	case n.s.hot == nil:
-		n.s.open.Add(1)
-		return h, fuse.FOPEN_NOFLUSH | n.bigFile(ctx), 0
+		return h, n.bigFile(ctx)
 	}
 	verdict := usable
 	if n.s.hot.keeps(ctx, n) {
@@ -87,18 +101,17 @@ func (n *fileNode) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uin
 			}
 		}
 	}
-	n.s.open.Add(1)
 	h.counted = true // from here on nothing may fail
 	var full bool
 	if h.copy, full = n.s.hot.open(n, verdict); h.copy != nil {
 		n.s.hotOpens.Add(1)
 		n.s.raw.backing.Store(ctx.Done(), h.copy.id)
-		return h, fuse.FOPEN_NOFLUSH | fuse.FOPEN_PASSTHROUGH, 0
+		return h, fuse.FOPEN_PASSTHROUGH
 	}
 	if !full {
-		return h, fuse.FOPEN_NOFLUSH | fuse.FOPEN_DIRECT_IO, 0
+		return h, fuse.FOPEN_DIRECT_IO
 	}
-	return h, fuse.FOPEN_NOFLUSH | n.bigFile(ctx), 0
+	return h, n.bigFile(ctx)
 }
 
 // bigFile says how a file of directFrom and more is opened that gets no hot copy: around the page
@@ -164,6 +177,9 @@ type handle struct {
 	size int64
 	read atomic.Int64 // bytes answered
 
+	direct bool // the kernel asks for what is read, and keeps none of it
+	stream stream
+
 	counted bool     // by hot.open
 	copy    *hotCopy // what the kernel reads instead; nil: nothing
 
@@ -197,6 +213,7 @@ func (h *handle) snapshot(ctx context.Context) {
 }
 
 func (h *handle) Release(context.Context) syscall.Errno {
+	h.stream.drop(nil)
 	h.n.s.open.Add(-1)
 	if h.n.state != nil {
 		h.n.state.answered.Add(h.read.Load())
@@ -209,6 +226,7 @@ func (h *handle) Release(context.Context) syscall.Errno {
 	if h.counted {
 		h.n.s.hot.release(h.n, h.copy, h.read.Load())
 	}
+	h.n.g.users.leave()
 	return 0
 }
 
@@ -247,7 +265,14 @@ func (h *handle) answer(ctx context.Context, dest []byte, off int64) (fuse.ReadR
 	if h.volatile {
 		return fuse.ReadResultData(dest[:copy(dest, h.content[off:])]), nil
 	}
-	n, err := h.n.file.ReadAt(ctx, dest, off)
+	if h.direct {
+		reply := h.claim(ctx, off, len(dest))
+		h.goOn(off, len(dest))
+		if reply != nil {
+			return reply, nil
+		}
+	}
+	n, err := h.n.s.ahead.read(ctx, h, dest, off)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}

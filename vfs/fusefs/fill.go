@@ -35,7 +35,14 @@ var errOwn = errors.New("cannot keep a copy")
 // fill makes a copy of a file. Readers learn of failures from their own reads.
 func (h *hot) fill(ctx context.Context, n *fileNode, buf []byte) {
 	t, size := &n.state.heat, n.state.size
-	if !h.admit(n, size) {
+	using := n.g.users.enter()
+	if using {
+		defer n.g.users.leave()
+	}
+	if !using || !h.admit(n, size) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		t.queued = false
 		return
 	}
 	file, err := h.copy(ctx, n, size, buf)
@@ -60,7 +67,7 @@ func (h *hot) fill(ctx context.Context, n *fileNode, buf []byte) {
 	c := &hotCopy{node: n, file: file, id: id, size: size, refs: 1}
 	h.copies[c] = struct{}{}
 	t.copy = c
-	if t.barred { // it was found changed meanwhile
+	if t.barred || n.replaced() { // it was found changed meanwhile, or nobody opens it any more
 		h.drop(t)
 	}
 }

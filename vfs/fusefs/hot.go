@@ -213,7 +213,7 @@ func (h *hot) bring(t *heat) {
 func (h *hot) consider(n *fileNode) {
 	t := &n.state.heat
 	size := n.state.size
-	if t.queued || t.barred || t.copy != nil || t.count < hotOpens || t.read < size/2 {
+	if t.queued || t.barred || n.replaced() || t.copy != nil || t.count < hotOpens || t.read < size/2 {
 		return
 	}
 	if _, ok := h.room(t, size); !ok {
@@ -266,7 +266,7 @@ func (h *hot) room(want *heat, size int64) (victims []*hotCopy, ok bool) {
 	return victims, room >= size
 }
 
-// admit makes room for a copy and reserves it, or takes the file off the queue.
+// admit makes room for a copy and reserves it, if there is any.
 func (h *hot) admit(n *fileNode, size int64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -274,7 +274,6 @@ func (h *hot) admit(n *fileNode, size int64) bool {
 	h.bring(want)
 	victims, ok := h.room(want, size)
 	if want.full = !ok; !ok {
-		want.queued = false
 		return false
 	}
 	for _, c := range victims {

@@ -68,25 +68,33 @@ type Stats struct {
 
 // Server shows a tree in a directory.
 type Server struct {
-	dir  string // absolute, without symbolic links
-	dev  uint64 // device number of the mount: the name of its connection
-	cfg  Config
-	log  *slog.Logger
-	uid  uint32
-	gid  uint32
-	fuse *fuse.Server
-	raw  *rawDoor
-	hot  *hot // nil: off
+	dir   string // absolute, without symbolic links
+	dev   uint64 // device number of the mount: the name of its connection
+	cfg   Config
+	log   *slog.Logger
+	uid   uint32
+	gid   uint32
+	fuse  *fuse.Server
+	raw   *rawDoor
+	root  *dirNode
+	hot   *hot // nil: off
+	ahead *aheadReads
 
 	// ino gives the inode number of a name. Tests replace it to make numbers collide.
 	ino func(parent uint64, name string) uint64
 
 	reads, bytes, failed, open, hotOpens atomic.Int64
 
-	ending atomic.Bool   // an unmount began
-	done   chan struct{} // closed when serving and the filler of hot copies have ended
+	shown  atomic.Pointer[generation]
+	absent atomic.Int64 // names in all dirNode.absent
 
-	mu sync.Mutex // held while unmounting
+	ending  atomic.Bool        // an unmount began
+	done    chan struct{}      // closed when serving and the filler of hot copies have ended
+	running context.Context    // of a Replace under way; an unmount ends it
+	end     context.CancelFunc // of running
+
+	mu        sync.Mutex // held while unmounting
+	replacing sync.Mutex // held by Replace
 }
 
 // Mount shows root in dir, an empty directory, and serves it until it is unmounted by anyone. The
@@ -112,11 +120,16 @@ func mount(dir string, root vfs.Dir, cfg Config, ino func(uint64, string) uint64
 		uid: uint32(os.Getuid()), gid: uint32(os.Getgid()),
 		done: make(chan struct{}),
 	}
+	s.running, s.end = context.WithCancel(context.Background())
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	opts := s.options(direct)
-	s.raw = &rawDoor{RawFileSystem: gofs.NewNodeFS(&dirNode{s: s, dir: root}, opts)}
+	first := newGeneration(0, root)
+	first.settled.Store(true)
+	s.shown.Store(first)
+	s.root = newDirNode(s, nil, "", &dirAt{first, root})
+	s.raw = &rawDoor{RawFileSystem: gofs.NewNodeFS(s.root, opts), s: s}
 	s.fuse, err = fuse.NewServer(s.raw, dir, &opts.MountOptions)
 	if err != nil {
 		if _, ok := Mounted(dir); ok { // mounted, but the kernel's first request failed
@@ -134,6 +147,7 @@ func mount(dir string, root vfs.Dir, cfg Config, ino func(uint64, string) uint64
 		return nil, fmt.Errorf("the mount on %s is not listed in /proc/self/mountinfo; mount /proc", dir)
 	}
 	s.dev = m.dev
+	s.ahead = newAheadReads(s)
 	if cfg.HotBytes > 0 {
 		s.hot = newHot(s.fuse, cfg.HotBytes, s.log)
 	}
@@ -214,6 +228,8 @@ func (l libraryLog) Write(p []byte) (int, error) {
 func (s *Server) serve() {
 	s.fuse.Serve()
 	s.ending.Store(true)
+	s.end()
+	s.ahead.close()
 	if s.hot != nil {
 		s.hot.close()
 	}
@@ -243,7 +259,8 @@ func (s *Server) Stats() Stats {
 	return st
 }
 
-// timeout is how long the kernel may keep what it was told of a tree that never changes.
+// timeout is how long the kernel may keep what it was told of a tree, which never changes; Replace takes
+// it back.
 const timeout = time.Hour
 
 // checkMountPoint refuses directories that nothing can, or should, be mounted on.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,7 +27,10 @@ import (
 // pair and the name. Then two nodes are taken for one only if 128 bits agree. A collision of the
 // number alone is harmless: the kernel tells inodes apart by go-fuse's node ids, and tools compare
 // numbers only of files with several links, which there are none of. Nothing needs to be remembered
-// or bumped, and the result depends on nothing but the path.
+// or bumped, and the number depends on nothing but the path.
+//
+// The generation of a file is also of the tree it is in: what lies at one path in two trees has one
+// inode number, but the kernel takes it for two files, and keeps neither's bytes as the other's.
 const rootIno = 1
 
 func inodeNumber(parent uint64, name string) uint64 {
@@ -39,30 +44,34 @@ func inodeNumber(parent uint64, name string) uint64 {
 	}
 }
 
-func (s *Server) identity(parent gofs.StableAttr, name string, dir bool) gofs.StableAttr {
-	var buf [17 + 256]byte
+// identity is what go-fuse tells nodes apart by. tree is the number of a file's tree, 0 for a directory.
+func (s *Server) identity(parent gofs.StableAttr, name string, mode uint32, tree uint64) gofs.StableAttr {
+	var buf [25 + 256]byte
 	b := append(buf[:0], 'g')
 	b = binary.LittleEndian.AppendUint64(b, parent.Ino)
 	b = binary.LittleEndian.AppendUint64(b, parent.Gen)
+	b = binary.LittleEndian.AppendUint64(b, tree)
 	b = append(b, name...)
-	id := gofs.StableAttr{Mode: fuse.S_IFREG, Ino: s.ino(parent.Ino, name), Gen: xxhash.Sum64(b)}
-	if dir {
-		id.Mode = fuse.S_IFDIR
-	}
-	return id
+	return gofs.StableAttr{Mode: mode, Ino: s.ino(parent.Ino, name), Gen: xxhash.Sum64(b)}
 }
 
 // dirNode is a directory the kernel knows.
 type dirNode struct {
 	gofs.Inode
-	s   *Server
-	dir vfs.Dir
+	s      *Server
+	parent *dirNode // nil: the root
+	name   string   // in parent
+	at     atomic.Pointer[dirAt]
+
+	mu     sync.Mutex          // guards absent
+	absent map[string]struct{} // names the kernel keeps as not there
 }
 
-// fileNode is a file the kernel knows.
+// fileNode is a file the kernel knows, of one tree.
 type fileNode struct {
 	gofs.Inode
 	s    *Server
+	g    *generation
 	file vfs.File
 
 	state *fileState // of volatile and big files; nil otherwise
@@ -75,6 +84,7 @@ var (
 	_ gofs.NodeStatfser       = (*dirNode)(nil)
 	_ gofs.NodeGetxattrer     = (*dirNode)(nil)
 	_ gofs.NodeListxattrer    = (*dirNode)(nil)
+	_ gofs.NodeOnForgetter    = (*dirNode)(nil)
 	_ gofs.NodeGetattrer      = (*fileNode)(nil)
 	_ gofs.NodeOpener         = (*fileNode)(nil)
 	_ gofs.NodeLseeker        = (*fileNode)(nil)
@@ -84,34 +94,52 @@ var (
 	_ gofs.NodeOnForgetter    = (*fileNode)(nil)
 )
 
-// Lookup answers from the tree, except for what is known already: trees do not change.
+func newDirNode(s *Server, parent *dirNode, name string, at *dirAt) *dirNode {
+	n := &dirNode{s: s, parent: parent, name: name}
+	n.at.Store(at)
+	return n
+}
+
+// Lookup answers from the tree shown now, except for what is known of it already: trees do not change.
 func (n *dirNode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	at, errno := n.here(ctx)
+	if errno != 0 {
+		return nil, errno
+	}
 	if child := n.GetChild(name); child != nil {
 		switch ops := child.Operations().(type) {
 		case *dirNode:
-			ops.s.entry(ops.dir.Attr(), out)
-			return child, 0
+			if is, err := ops.now(ctx); err == nil && is.dir != nil {
+				ops.s.entry(is.dir.Attr(), out)
+				return child, 0
+			}
 		case *fileNode:
-			ops.s.entry(ops.attr(), out)
-			return child, 0
+			if ops.g == at.g {
+				ops.s.entry(ops.attr(), out)
+				return child, 0
+			}
 		}
 	}
-	node, err := n.dir.Lookup(ctx, name)
+	node, err := at.dir.Lookup(ctx, name)
 	if err != nil {
-		return nil, lookupErrno(ctx, err)
+		errno := lookupErrno(ctx, err)
+		if errno == syscall.ENOENT {
+			n.miss(name, out)
+		}
+		return nil, errno
 	}
 	a := node.Attr()
 	n.s.entry(a, out)
-	id := n.s.identity(n.StableAttr(), name, a.Dir)
 	switch node := node.(type) {
 	case vfs.Dir:
-		return n.NewInode(ctx, &dirNode{s: n.s, dir: node}, id), 0
+		child := newDirNode(n.s, n, name, &dirAt{at.g, node})
+		return n.NewInode(ctx, child, n.s.identity(n.StableAttr(), name, fuse.S_IFDIR, 0)), 0
 	case vfs.File:
-		child := &fileNode{s: n.s, file: node}
+		child := &fileNode{s: n.s, g: at.g, file: node}
 		if a.Volatile || a.Size >= directFrom {
 			child.state = &fileState{size: a.Size}
 		}
-		return n.NewInode(ctx, child, id), 0
+		return n.NewInode(ctx, child, n.s.identity(n.StableAttr(), name, fuse.S_IFREG, at.g.number)), 0
 	default:
 		n.s.log.Error("the tree has a node that is neither a file nor a directory", "name", name)
 		return nil, syscall.EIO
@@ -146,8 +174,12 @@ func (s *Server) fill(a vfs.Attr, out *fuse.Attr) {
 	out.SetTimes(&t, &t, &t)
 }
 
-func (n *dirNode) Getattr(_ context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	return n.s.getattr(n.dir.Attr(), out)
+func (n *dirNode) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	at, errno := n.here(ctx)
+	if errno != 0 {
+		return errno
+	}
+	return n.s.getattr(at.dir.Attr(), out)
 }
 
 func (n *fileNode) Getattr(_ context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -181,7 +213,11 @@ func (s *Server) statfs(out *fuse.StatfsOut) syscall.Errno {
 }
 
 func (n *dirNode) Getxattr(ctx context.Context, name string, dest []byte) (uint32, syscall.Errno) {
-	return getxattr(ctx, n.dir, name, dest)
+	at, errno := n.here(ctx)
+	if errno != 0 {
+		return 0, errno
+	}
+	return getxattr(ctx, at.dir, name, dest)
 }
 
 func (n *fileNode) Getxattr(ctx context.Context, name string, dest []byte) (uint32, syscall.Errno) {
@@ -189,7 +225,11 @@ func (n *fileNode) Getxattr(ctx context.Context, name string, dest []byte) (uint
 }
 
 func (n *dirNode) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Errno) {
-	return listxattr(ctx, n.dir, dest)
+	at, errno := n.here(ctx)
+	if errno != 0 {
+		return 0, errno
+	}
+	return listxattr(ctx, at.dir, dest)
 }
 
 func (n *fileNode) Listxattr(ctx context.Context, dest []byte) (uint32, syscall.Errno) {

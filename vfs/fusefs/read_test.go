@@ -123,7 +123,7 @@ func TestInterruptedTooLate(t *testing.T) {
 	for name, f := range map[string]memfs.File{
 		"plain": {Data: noise(1000)}, "volatile": {Content: func() []byte { return noise(1000) }},
 	} {
-		n := &fileNode{s: &Server{log: slog.New(slog.DiscardHandler)}, file: fileOf(t, f)}
+		n := &fileNode{s: &Server{log: slog.New(slog.DiscardHandler), ahead: newAheadReads(nil)}, g: newGeneration(0, nil), file: fileOf(t, f)}
 		h, _, errno := n.Open(ctx, unix.O_RDONLY)
 		if errno != 0 {
 			t.Fatalf("%s: open: %v", name, errno)

@@ -30,6 +30,7 @@ func (s *Server) Unmount() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ending.Store(true)
+	s.end()
 	if s.mounted() {
 		err := unmountDir(s.dir, false)
 		if err != nil {
