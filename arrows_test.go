@@ -18,14 +18,16 @@ var mayImport = map[string][]string{
 	"demo":                 {"grid"}, // writes archives, and reads none
 	"grid":                 {},
 	"synth":                {"vfs", "synth/...", "tilecache", "tilecache/catalogue"},
+	"synth/audit":          {"vfs", "synth/mosaic", "tilecache", "tilecache/catalogue", "tilecache/source", "grid"},
 	"synth/landmask":       {}, // the formats know nothing of ours
 	"synth/layout":         {"vfs", "synth/zarr", "synth/mosaic", "tilecache/catalogue", "grid"},
 	"synth/mosaic":         {"vfs", "synth/npy", "synth/landmask", "tilecache", "tilecache/source", "grid"},
 	"synth/npy":            {},
 	"synth/sample":         {"synth/mosaic", "tilecache/catalogue", "grid"},
 	"synth/zarr":           {}, // knows no TESSERA
-	"tilecache":            {"tilecache/source"},
+	"tilecache":            {"tilecache/source", "tilecache/disk"},
 	"tilecache/catalogue":  {"tilecache/source", "grid"},
+	"tilecache/disk":       {"tilecache/source"},
 	"tilecache/source":     {},
 	"tilecache/source/...": {"tilecache/source/..."},
 	"vfs":                  {},

@@ -20,16 +20,24 @@ type MountInfo struct {
 	Version string         `json:"version"`
 	PID     int            `json:"pid"`
 	Options map[string]any `json:"options,omitempty"`
-	Door    any            `json:"door,omitempty"` // counters of the front door
+	Metrics string         `json:"metrics,omitempty"` // the address of the metrics; "": none are served
+	Door    any            `json:"door,omitempty"`    // counters of the front door
+
+	// Counters of a source that is elsewhere, and of the pages that are kept of it on disk; nil: there is
+	// none. The Status has them in sections of their own.
+	SourceStats, DiskStats any `json:"-"`
 }
 
 // Status is the content of .tesserafs/status.json.
 type Status struct {
-	Mount    MountInfo       `json:"mount"`
-	Since    time.Time       `json:"since"`
-	Datasets []DatasetStatus `json:"datasets"`
-	Reads    ReadStatus      `json:"reads"`
-	Objects  tilecache.Stats `json:"objects"`
+	Mount     MountInfo       `json:"mount"`
+	Since     time.Time       `json:"since"`
+	Catalogue CatalogueStatus `json:"catalogue"`
+	Datasets  []DatasetStatus `json:"datasets"`
+	Reads     ReadStatus      `json:"reads"`
+	Objects   tilecache.Stats `json:"objects"`
+	Source    any             `json:"source,omitempty"` // MountInfo.SourceStats
+	Disk      any             `json:"disk,omitempty"`   // MountInfo.DiskStats
 	// FailedTiles lists every object that could not be read and why; Unlisted counts failures
 	// beyond the first 10,000 objects.
 	FailedTiles []mosaic.Entry `json:"failed_tiles"`
@@ -39,13 +47,20 @@ type Status struct {
 
 // DatasetStatus says what is shown of a dataset.
 type DatasetStatus struct {
-	Name    string      `json:"name"`
-	Version string      `json:"version,omitempty"`
-	Variant string      `json:"variant,omitempty"`
-	From    string      `json:"catalogue"`
-	Tiles   int         `json:"tiles"`
-	Bytes   int64       `json:"bytes"`
-	Years   []YearZones `json:"years"`
+	Name    string       `json:"name"`
+	Version string       `json:"version,omitempty"`
+	Variant string       `json:"variant,omitempty"`
+	From    string       `json:"catalogue"`
+	Stale   *StaleStatus `json:"stale,omitempty"` // nil: the source was asked
+	Tiles   int          `json:"tiles"`
+	Bytes   int64        `json:"bytes"`
+	Years   []YearZones  `json:"years"`
+}
+
+// StaleStatus says since when a list of tiles may be out of date, and why the source could not be asked.
+type StaleStatus struct {
+	Since time.Time `json:"since"`
+	Why   string    `json:"why"`
 }
 
 // YearZones are the zones of a year.
@@ -64,22 +79,31 @@ type ReadStatus struct {
 // Status says what is shown, what was read, and what failed.
 func (t *Tree) Status() Status {
 	s := Status{
-		Since: t.since,
-		Reads: ReadStatus{
-			Requests: t.pixels.Stats.Reads.Load(),
-			Bytes:    t.pixels.Stats.Bytes.Load(),
-			Tiles:    t.pixels.Stats.TilesLoaded.Load(),
-		},
+		Since:    t.past.since,
+		Reads:    t.reads(),
 		Objects:  t.cfg.Cache.Stats(),
 		Warnings: t.pixels.Journal.Warnings(),
 	}
+	t.past.mu.Lock()
+	s.Catalogue = t.past.catalogue
+	t.past.mu.Unlock()
 	s.FailedTiles, s.Unlisted = t.pixels.Journal.Failures()
 	s.Mount.PID = os.Getpid()
 	if t.cfg.Mount != nil {
 		s.Mount = t.cfg.Mount()
 	}
+	s.Source, s.Disk = s.Mount.SourceStats, s.Mount.DiskStats
 	s.Datasets = Describe(t.cfg.Catalogue)
 	return s
+}
+
+// reads counts what was read of this tree and of those before it.
+func (t *Tree) reads() ReadStatus {
+	return ReadStatus{
+		Requests: t.before.Requests + t.pixels.Stats.Reads.Load(),
+		Bytes:    t.before.Bytes + t.pixels.Stats.Bytes.Load(),
+		Tiles:    t.before.Tiles + t.pixels.Stats.TilesLoaded.Load(),
+	}
 }
 
 // Describe says what an archive holds.
@@ -87,6 +111,9 @@ func Describe(c *catalogue.Catalogue) []DatasetStatus {
 	var out []DatasetStatus
 	for _, ds := range c.Datasets {
 		d := DatasetStatus{Name: ds.Name(), Version: ds.Version(), Variant: ds.Variant(), From: ds.Origin(), Tiles: ds.Len(), Bytes: ds.Bytes()}
+		if since, why := ds.Stale(); why != "" {
+			d.Stale = &StaleStatus{since, why}
+		}
 		for _, year := range ds.Years() {
 			d.Years = append(d.Years, YearZones{year, ds.Zones(year)})
 		}

@@ -8,6 +8,9 @@
 //
 // It is made of a catalogue (which tiles exist) and a cache of objects (their bytes), and knows
 // nothing of how it is shown.
+//
+// A tree does not change. An archive that has is read again with [Tree.Refresh], which makes another
+// tree over the same cache.
 package synth
 
 import (
@@ -53,16 +56,23 @@ type Tree struct {
 	cfg    Config
 	pixels *mosaic.Mosaic
 	root   *folder
-	since  time.Time
+	past   *past
+	read   time.Time  // when reading the catalogue began, of a tree that took another's place
+	before ReadStatus // what was read of the trees before
 }
 
 // New makes the tree. Nothing of the tiles is read until somebody reads.
 func New(cfg Config) (*Tree, error) {
+	read := now()
+	return newTree(cfg, &past{since: read, catalogue: CatalogueStatus{Read: read}})
+}
+
+func newTree(cfg Config, p *past) (*Tree, error) {
 	pixels, err := mosaic.New(mosaic.Config{Objects: cfg.Cache, Policy: cfg.Missing, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{cfg: cfg, pixels: pixels, since: time.Now().UTC().Truncate(time.Second)}
+	t := &Tree{cfg: cfg, pixels: pixels, past: p}
 	t.root = &folder{entries: map[string]vfs.Node{}}
 	for _, ds := range cfg.Catalogue.Datasets {
 		zones, err := layout.NewZones(ds, pixels)
@@ -94,10 +104,14 @@ func New(cfg Config) (*Tree, error) {
 	t.root.entries[".tesserafs"] = &folder{
 		entries: map[string]vfs.Node{"status.json": &statusFile{t}},
 		listing: vfs.Entries{{Name: "status.json"}},
-		modTime: t.since,
+		modTime: p.since,
 	}
+	cfg.Cache.OnDamage(pixels.Journal.Damaged)
 	return t, nil
 }
+
+// Catalogue is what the tree shows.
+func (t *Tree) Catalogue() *catalogue.Catalogue { return t.cfg.Catalogue }
 
 // Root is the top directory.
 func (t *Tree) Root() vfs.Dir { return t.root }

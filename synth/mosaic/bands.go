@@ -68,6 +68,7 @@ func (m *Mosaic) bandBlock(ctx context.Context, b *Block, size int64) ([]byte, e
 		}
 		return r.Val.([]byte), nil
 	case <-ctx.Done():
+		m.ahead.Go(func() { <-result })
 		return nil, ctx.Err()
 	}
 }

@@ -99,6 +99,9 @@ func (j *Journal) failed(err error) error {
 	return fmt.Errorf("%w: %w", vfs.ErrDamaged, err)
 }
 
+// Damaged writes down that an object was found damaged, by who knows more than its readers.
+func (j *Journal) Damaged(object string, err error) { _ = j.failed(objectError(object, err)) }
+
 // warn writes down something that a reader must know but that is no failure.
 func (j *Journal) warn(object, reason string) {
 	if j.note(j.warnings, object, reason) {

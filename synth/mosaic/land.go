@@ -116,6 +116,7 @@ func (l *Landmasks) mask(ctx context.Context, t Tile, tile *loaded) (*landmask.M
 		}
 		return done.Val.(*landmask.Mask), nil
 	case <-ctx.Done():
+		l.mosaic.ahead.Go(func() { <-result })
 		return nil, ctx.Err()
 	}
 }

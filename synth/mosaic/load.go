@@ -10,6 +10,8 @@ import (
 	"math"
 	"sync"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/tesserafs/tesserafs/grid"
 	"github.com/tesserafs/tesserafs/synth/landmask"
 	"github.com/tesserafs/tesserafs/synth/npy"
@@ -29,6 +31,21 @@ type loaded struct {
 	// fault is what is wrong with a tile that can be read in part: an array smaller than its
 	// footprint, a landmask of another shape. Only Fill serves such a tile.
 	fault error
+}
+
+// rememberedTiles is of how many tiles it is known what they were, after they were dropped: some 12 MB.
+const rememberedTiles = 1 << 16
+
+// state is a hash of what the objects of a tile were when it was loaded.
+func (l *loaded) state() uint64 {
+	h := xxhash.New()
+	for _, info := range []*source.Info{&l.embeddings.info, &l.scales.info, l.landmask} {
+		if info == nil {
+			info = &source.Info{Size: -1}
+		}
+		fmt.Fprintf(h, "%d %d %q\n", info.Size, info.ModTime.UnixNano(), info.ETag)
+	}
+	return h.Sum64()
 }
 
 // plane is where an array lies in its object.

@@ -18,6 +18,8 @@
 //   - 3-D scales count by their maximum over the bands, NaN ignored.
 //   - A tile without a landmask is all land, with one warning.
 //   - An array larger than its footprint counts by its top left.
+//   - A tile stays what it was when it was first loaded, or fails with [vfs.ErrChanged]; also when the
+//     cache of objects was made to forget what it knew, for another Mosaic to look again.
 //   - A tile that cannot be read fails every read that needs it: [vfs.ErrDamaged], or
 //     [vfs.ErrChanged] when it is not what it was. Under [Fill] a damaged tile is served as if it
 //     were not there, and is listed all the same. There is no third way.
@@ -30,6 +32,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
@@ -102,13 +105,14 @@ type Mosaic struct {
 	objects *tilecache.Cache
 	policy  Policy
 	tiles   *lru.Cache[string, *loaded] // by the name of the embeddings
+	seen    *lru.Cache[string, uint64]  // likewise: the state of tiles when they were first loaded
 	loading singleflight.Group
 	bands   *bandCache
 
 	// running ends with Close; loads run under it, for they outlive the readers that wait.
 	running context.Context
 	stop    context.CancelFunc
-	ahead   sync.WaitGroup // the goroutines of loadAhead
+	ahead   sync.WaitGroup // what goes on although no reader waits
 	slots   chan struct{}  // bounds them
 }
 
@@ -128,6 +132,10 @@ func New(cfg Config) (*Mosaic, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mosaic: %w", err)
 	}
+	seen, err := lru.New[string, uint64](rememberedTiles)
+	if err != nil {
+		return nil, fmt.Errorf("mosaic: %w", err)
+	}
 	bands, err := newBandCache()
 	if err != nil {
 		return nil, fmt.Errorf("mosaic: %w", err)
@@ -137,6 +145,7 @@ func New(cfg Config) (*Mosaic, error) {
 		objects: cfg.Objects,
 		policy:  cfg.Policy,
 		tiles:   tiles,
+		seen:    seen,
 		bands:   bands,
 		slots:   make(chan struct{}, 2),
 	}
@@ -188,9 +197,14 @@ func (m *Mosaic) tile(ctx context.Context, t Tile) (*loaded, error) {
 			return l, nil
 		}
 		l, err := m.load(m.running, t)
+		first, again := m.seen.Get(t.Embeddings)
+		if again && (err == nil && first != l.state() || errors.Is(err, fs.ErrNotExist)) {
+			err = objectError(t.Embeddings, fmt.Errorf("%w: the tile was another when it was loaded before", vfs.ErrChanged))
+		}
 		if err != nil {
 			return nil, err
 		}
+		m.seen.Add(t.Embeddings, l.state())
 		m.tiles.Add(t.Embeddings, l)
 		m.Stats.TilesLoaded.Add(1)
 		return l, nil
@@ -202,6 +216,7 @@ func (m *Mosaic) tile(ctx context.Context, t Tile) (*loaded, error) {
 		}
 		return r.Val.(*loaded), nil
 	case <-ctx.Done():
+		m.ahead.Go(func() { <-result }) // Close waits for the load
 		return nil, ctx.Err()
 	}
 }
@@ -357,6 +372,9 @@ func (m *Mosaic) pin(ctx context.Context, t Tile, l *loaded) (p pinned, err erro
 // reopen gets an object again that was seen before.
 func (m *Mosaic) reopen(ctx context.Context, name string, seen source.Info) (*tilecache.Object, error) {
 	o, err := m.objects.Open(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, vfs.ErrChanged) {
+		err = fmt.Errorf("%w: %w", vfs.ErrChanged, err) // gone, whether or not the cache still knows that it was there
+	}
 	if err != nil {
 		return nil, objectError(name, err)
 	}
