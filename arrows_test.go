@@ -14,6 +14,7 @@ const module = "github.com/tesserafs/tesserafs/"
 //
 //	cmd → vfs/* → vfs ← synth → tilecache → grid
 var mayImport = map[string][]string{
+	"bench/delay":          {}, // of the benchmarks
 	"cmd/tesserafs":        {"vfs/...", "synth/...", "tilecache/...", "grid", "demo"},
 	"demo":                 {"grid"}, // writes archives, and reads none
 	"grid":                 {},
@@ -25,6 +26,7 @@ var mayImport = map[string][]string{
 	"synth/npy":            {},
 	"synth/sample":         {"synth/mosaic", "tilecache/catalogue", "grid"},
 	"synth/zarr":           {}, // knows no TESSERA
+	"tests/faults":         {}, // tests only, of all rooms together
 	"tilecache":            {"tilecache/source", "tilecache/disk"},
 	"tilecache/catalogue":  {"tilecache/source", "grid"},
 	"tilecache/disk":       {"tilecache/source"},

@@ -1,6 +1,7 @@
 package catalogue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func LocateRemote(ctx context.Context, r Remote, cfg Config) (*Location, error) 
 	if !cfg.Offline {
 		found, err := around.locate(prefix)
 		if err == nil {
-			kept.note(note, foundAt{found.Source.String(), found.Root, found.Dataset})
+			kept.note(note, foundAt{found.Source.String(), cmp.Or(found.Root, "."), found.Dataset})
 			return found, nil
 		}
 		if cfg.Dir == "" || !unreachable(ctx, err) {
@@ -64,12 +65,13 @@ func LocateRemote(ctx context.Context, r Remote, cfg Config) (*Location, error) 
 	}
 	var last foundAt
 	since, ok := kept.recall(ctx, note, &last)
+	ok = ok && fs.ValidPath(last.Root) && (last.Dataset == "" || isName(last.Dataset))
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case !ok && why == nil:
 		return nil, fmt.Errorf("%s: %w", around.name(prefix), kept.notKept())
-	case !ok || !fs.ValidPath(last.Root) || last.Dataset != "" && !isName(last.Dataset):
+	case !ok:
 		return nil, why
 	}
 	kept.staleSince("its place", since, why)
@@ -196,7 +198,7 @@ type later struct {
 	tried time.Time
 }
 
-var _ source.Source = (*later)(nil)
+var _ source.Checksummer = (*later)(nil)
 
 // againAfter is how long after a failure it is not tried again.
 const againAfter = 5 * time.Second
@@ -245,6 +247,18 @@ func (l *later) List(ctx context.Context, name string, withInfo bool) ([]source.
 		return nil, err
 	}
 	return src.List(ctx, name, withInfo)
+}
+
+// Checksum is none of a source that knows none.
+func (l *later) Checksum(ctx context.Context, name string) (uint64, bool, error) {
+	src, err := l.now(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	if c, ok := src.(source.Checksummer); ok {
+		return c.Checksum(ctx, name)
+	}
+	return 0, false, nil
 }
 
 // Close closes the source, if it was opened.

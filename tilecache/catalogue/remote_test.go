@@ -203,3 +203,31 @@ func TestLocateRemoteAway(t *testing.T) {
 		t.Errorf("offline, of what was never found: %v", err)
 	}
 }
+
+// Catches: an archive that is all of its bucket, and is not found again while that is away; and a place that
+// is none, kept by another hand or version, that is neither found nor an error.
+func TestLocateRemoteTop(t *testing.T) {
+	b := locations(t)
+	cfg := Config{Dir: t.TempDir()}
+	r := Remote{"s3://bucket", "", b.at}
+	found, err := LocateRemote(t.Context(), r, cfg)
+	if err != nil || found.Root != "" {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	b.down = fmt.Errorf("bucket: %w", source.ErrUnavailable)
+	for _, cfg.Offline = range []bool{false, true} {
+		again, err := LocateRemote(t.Context(), r, cfg)
+		if err != nil || again.Root != "" || again.Source.String() != found.Source.String() {
+			t.Errorf("offline %v: %+v, %v", cfg.Offline, again, err)
+		}
+	}
+	kept := newOpener(remembered(r.Address), cfg).copies
+	for _, bad := range []foundAt{{"s3://bucket", "", ""}, {"s3://bucket", "..", ""}, {"s3://bucket", ".", "a/b"}} {
+		kept.note("location of .", bad)
+		for _, cfg.Offline = range []bool{false, true} {
+			if again, err := LocateRemote(t.Context(), r, cfg); !errors.Is(err, source.ErrUnavailable) {
+				t.Errorf("%+v, offline %v: %+v, %v", bad, cfg.Offline, again, err)
+			}
+		}
+	}
+}

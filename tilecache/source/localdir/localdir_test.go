@@ -76,6 +76,8 @@ func mustOpen(t *testing.T, s source.Source, name string) source.Object {
 
 func TestSuite(t *testing.T) { sourcetest.Test(t, newSource) }
 
+func TestRanges(t *testing.T) { sourcetest.TestRanger(t, newSource) }
+
 // Catches a bad directory that is told later or in other words.
 func TestOpenDirectory(t *testing.T) {
 	dir := t.TempDir()

@@ -21,6 +21,8 @@ const pathInterval = time.Second
 // start is what times are counted from, so that they fit an atomic and never go back.
 var start = time.Now()
 
+var _ source.Ranger = (*object)(nil)
+
 // object is one open regular file.
 type object struct {
 	path string

@@ -113,7 +113,9 @@ func fit(seen []sample) (latency time.Duration, bandwidth float64, ok bool) {
 		return 0, 0, false
 	}
 	typical := median(rates) // of the whole time, for each byte
-	slopes = append(slopes, weighed{min(1/usualBandwidth, typical/2), usualBytes / (2 * median(times))})
+	// The more requests, the more pairs that are near in size, whose difference is in the scatter.
+	say := usualBytes * float64(len(seen)) / 4
+	slopes = append(slopes, weighed{min(1/usualBandwidth, typical/2), say / median(times)})
 	perByte := max(median(slopes), leastShare*rates[0].value) // median has sorted them
 	var left []weighed
 	for _, s := range seen {

@@ -1,0 +1,221 @@
+package tilecache
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"github.com/tesserafs/tesserafs/tilecache/source"
+)
+
+// piece is what a read wants of one page.
+type piece struct {
+	number int64
+	at     int64  // where in the page it begins
+	p      []byte // what it fills
+	page   *page  // which it holds; nil where it is missing
+	fetch  *fetch // that it waits for; nil where the page is here
+}
+
+// batch is pieces that are read together: those of all ranges of a read, unless that is a large part
+// of the memory there is.
+type batch struct {
+	pieces  []piece
+	missing []int64
+	extent  extent
+}
+
+// add makes pieces of a range, as long as there are no more than so many, and says how much of it fits.
+func (b *batch) add(off int64, p []byte, most int) (bytes int64) {
+	begin := off
+	for len(p) > 0 && len(b.pieces) < most {
+		at := off % pageSize
+		n := min(int64(len(p)), pageSize-at)
+		b.pieces = append(b.pieces, piece{number: off / pageSize, at: at, p: p[:n]})
+		off, p = off+n, p[n:]
+	}
+	if off > begin {
+		b.extent.add(begin, off)
+	}
+	return off - begin
+}
+
+// batches are used again, so that reading what is in memory allocates nothing.
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+func (b *batch) reset() {
+	clear(b.pieces) // They point to memory of callers.
+	b.pieces, b.missing, b.extent = b.pieces[:0], b.missing[:0], extent{}
+}
+
+// readPages is ReadRanges of objects that are read by pages.
+func (o *Object) readPages(ctx context.Context, ranges []source.Range) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("read %s: %w", o.name, err)
+	}
+	if o.state.changed.Load() {
+		return o.changedError()
+	}
+	if err := o.damage(); err != nil {
+		return err
+	}
+	var total int64
+	for _, r := range ranges {
+		if r.Off < 0 {
+			return fmt.Errorf("read %s: offset %d: %w", o.name, r.Off, fs.ErrInvalid)
+		}
+		if size := o.state.info.Size; r.Off > size || int64(len(r.P)) > size-r.Off {
+			return fmt.Errorf("read %s: %d bytes at %d of %d: %w", o.name, len(r.P), r.Off, size, io.ErrUnexpectedEOF)
+		}
+		total += int64(len(r.P))
+	}
+	b := batches.Get().(*batch)
+	defer func() {
+		b.reset()
+		batches.Put(b)
+	}()
+	for _, r := range ranges {
+		for off, p := r.Off, r.P; len(p) > 0; {
+			n := b.add(off, p, o.cache.batchPages)
+			if off, p = off+n, p[n:]; len(p) > 0 { // no more fits
+				if err := o.readBatch(ctx, b); err != nil {
+					return err
+				}
+				b.reset()
+			}
+		}
+	}
+	if len(b.pieces) > 0 {
+		if err := o.readBatch(ctx, b); err != nil {
+			return err
+		}
+	}
+	o.cache.counts.read.Add(total)
+	if v := o.cache.verifier; v != nil {
+		v.saw(o, ranges...)
+	}
+	return nil
+}
+
+// readBatch fills the pieces of a batch.
+func (o *Object) readBatch(ctx context.Context, b *batch) error {
+	c, s := o.cache, o.cache.pages
+	if err := s.room.Acquire(ctx, int64(len(b.pieces))); err != nil {
+		return fmt.Errorf("read %s: %w", o.name, err)
+	}
+	places := int64(len(b.pieces)) // that no page was taken for yet
+	if err := o.enter(); err != nil {
+		s.room.Release(places)
+		return err
+	}
+	defer c.reading.Done()
+	s.mu.Lock()
+	o.holdAll(b, &places)
+	s.mu.Unlock()
+	var here, waits int64
+	for _, p := range b.pieces {
+		switch {
+		case p.page == nil:
+			b.missing = append(b.missing, p.number)
+		case p.fetch == nil:
+			here++
+		default:
+			waits++
+		}
+	}
+	c.counts.memory.Add(here)
+	c.counts.waits.Add(waits)
+
+	var err error
+	var far bool
+	if len(b.missing) > 0 {
+		far, err = o.askFor(b, &places)
+	}
+	s.room.Release(places)
+	if err == nil {
+		o.readAhead(b.extent, far)
+		err = o.wait(ctx, b)
+	}
+
+	places = 0
+	s.mu.Lock()
+	for _, p := range b.pieces {
+		if p.page != nil {
+			places += s.letGo(p.page)
+		}
+	}
+	s.mu.Unlock()
+	s.room.Release(places)
+	return err
+}
+
+// enter counts a call among those that Close waits for, until Cache.reading.Done.
+func (o *Object) enter() error {
+	s := o.cache.pages
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return closedError(o.name)
+	}
+	o.cache.reading.Add(1)
+	return nil
+}
+
+// holdAll gives pieces the pages that they want and that there are. Each takes a place that nobody
+// had taken. The caller holds pageStore.mu.
+func (o *Object) holdAll(b *batch, places *int64) {
+	for i := range b.pieces {
+		p := &b.pieces[i]
+		if p.page != nil {
+			continue
+		}
+		if held, fresh := o.cache.pages.hold(pageKey{o.state, p.number}); held != nil {
+			p.page, p.fetch = held, held.fetch
+			*places -= fresh
+		}
+	}
+}
+
+// askFor has the missing pages of a batch fetched, and gives them to its pieces. It says whether the
+// source is asked for some.
+func (o *Object) askFor(b *batch, places *int64) (far bool, err error) {
+	slices.Sort(b.missing)
+	b.missing = slices.Compact(b.missing)
+	r, err := o.order(b.missing, nil)
+	if err != nil {
+		return false, err
+	}
+	s := o.cache.pages
+	*places += r.beside
+	s.mu.Lock()
+	// First those that came meanwhile, before claim takes their memory for others. Then all are here
+	// or under way.
+	o.holdAll(b, places)
+	*places -= r.claim()
+	o.holdAll(b, places)
+	s.mu.Unlock()
+	r.start()
+	return len(r.source) > 0, nil
+}
+
+// wait copies what comes, until all has.
+func (o *Object) wait(ctx context.Context, b *batch) error {
+	for i := range b.pieces {
+		p := &b.pieces[i]
+		if p.fetch != nil {
+			select {
+			case <-p.fetch.done:
+			case <-ctx.Done():
+				return fmt.Errorf("read %s: %w", o.name, ctx.Err())
+			}
+			if p.fetch.err != nil {
+				return p.fetch.err
+			}
+		}
+		copy(p.p, p.page.data[p.at:])
+	}
+	return nil
+}

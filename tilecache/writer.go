@@ -1,0 +1,121 @@
+package tilecache
+
+import (
+	"context"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// buffer is what one request is read into, before its pages go their ways.
+type buffer struct {
+	bytes []byte // whole pages, the object's last may be short
+	class int
+}
+
+// buffers lends memory for requests, of at most so many bytes at once. It comes in sizes of a
+// power of two pages, so that what one gives back serves the next: a stream makes no garbage.
+type buffers struct {
+	most int64               // bytes that may be lent
+	room *semaphore.Weighted // of them, those that are not
+	idle [32]sync.Pool       // of *buffer, by class
+}
+
+func newBuffers(bytes int64) *buffers {
+	return &buffers{most: bytes, room: semaphore.NewWeighted(bytes)}
+}
+
+func (b *buffers) get(ctx context.Context, n int64) (*buffer, error) {
+	class := bits.Len64(uint64(n-1) / pageSize)
+	if err := b.room.Acquire(ctx, pageSize<<class); err != nil {
+		return nil, err
+	}
+	lent, ok := b.idle[class].Get().(*buffer)
+	if !ok {
+		lent = &buffer{bytes: make([]byte, pageSize<<class), class: class}
+	}
+	lent.bytes = lent.bytes[:n]
+	return lent, nil
+}
+
+func (b *buffers) put(lent *buffer) {
+	lent.bytes = lent.bytes[:cap(lent.bytes)]
+	b.idle[lent.class].Put(lent)
+	b.room.Release(pageSize << lent.class)
+}
+
+// writer keeps fetched pages on disk, behind the readers' backs.
+type writer struct {
+	buffers *buffers
+	most    int64      // bytes that may wait
+	queue   chan write // nil: there is no disk
+	ended   sync.WaitGroup
+
+	waiting atomic.Int64 // bytes
+	dropped atomic.Int64 // pages
+}
+
+// write is pages of an object that are to be kept. It holds the object.
+type write struct {
+	object *Object
+	first  int64
+	bytes  []byte
+	buffer *buffer // to be given back; nil where the bytes are another's
+}
+
+func newWriter(b *buffers, most int64, disk bool) *writer {
+	w := &writer{buffers: b, most: most}
+	if disk {
+		w.queue = make(chan write, 1024)
+		w.ended.Go(func() {
+			for next := range w.queue {
+				next.object.disk.Write(next.first, next.bytes)
+				w.waiting.Add(-int64(len(next.bytes)))
+				w.done(next)
+			}
+		})
+	}
+	return w
+}
+
+// keep has pages written. Those for which there is no room in the queue are not: they cost another
+// fetch one day, while waiting would cost time now. The buffer, if there is one, is the writer's from
+// now on.
+func (w *writer) keep(o *Object, first int64, bytes []byte, b *buffer) {
+	o.refs.Add(1)
+	next, n := write{o, first, bytes, b}, int64(len(bytes))
+	if o.disk == nil {
+		w.done(next)
+		return
+	}
+	if w.waiting.Add(n) <= w.most {
+		select {
+		case w.queue <- next:
+			return
+		default:
+		}
+	}
+	w.waiting.Add(-n)
+	w.dropped.Add(pagesIn(n))
+	w.done(next)
+}
+
+func (w *writer) done(next write) {
+	if next.buffer != nil {
+		w.buffers.put(next.buffer)
+	}
+	next.object.Release()
+}
+
+// close writes what waits. Nobody keeps anything afterwards.
+func (w *writer) close() {
+	if w.queue != nil {
+		close(w.queue)
+		w.ended.Wait()
+	}
+}
+
+// pages is how many pages so many bytes take.
+func pagesIn(bytes int64) int64 { return bytes/pageSize + min(1, bytes%pageSize) }
