@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tesserafs/tesserafs/synth/mosaic"
 	"github.com/tesserafs/tesserafs/tilecache/catalogue"
 )
 
@@ -24,7 +25,8 @@ type Read func(ctx context.Context, shown *catalogue.Catalogue) (*catalogue.Cata
 
 // past is what the trees of one archive that follow each other have in common.
 type past struct {
-	since time.Time // of the first tree
+	since time.Time    // of the first tree
+	stats mosaic.Stats // what was read of all of them
 
 	mu        sync.Mutex // guards what follows
 	catalogue CatalogueStatus
@@ -69,7 +71,7 @@ func (t *Tree) next(ctx context.Context, read Read) (next *Tree, err error) {
 	if next, err = newTree(cfg, t.past); err != nil {
 		return nil, err
 	}
-	next.before, next.read = t.reads(), begin
+	next.read = begin
 	cfg.Cache.Forget()
 	return next, nil
 }

@@ -97,13 +97,11 @@ func (t *Tree) Status() Status {
 	return s
 }
 
-// reads counts what was read of this tree and of those before it.
+// reads counts what was read of this tree and of those before it, by those who still have files of theirs
+// open too.
 func (t *Tree) reads() ReadStatus {
-	return ReadStatus{
-		Requests: t.before.Requests + t.pixels.Stats.Reads.Load(),
-		Bytes:    t.before.Bytes + t.pixels.Stats.Bytes.Load(),
-		Tiles:    t.before.Tiles + t.pixels.Stats.TilesLoaded.Load(),
-	}
+	n := &t.past.stats
+	return ReadStatus{Requests: n.Reads.Load(), Bytes: n.Bytes.Load(), Tiles: n.TilesLoaded.Load()}
 }
 
 // Describe says what an archive holds.

@@ -57,8 +57,7 @@ type Tree struct {
 	pixels *mosaic.Mosaic
 	root   *folder
 	past   *past
-	read   time.Time  // when reading the catalogue began, of a tree that took another's place
-	before ReadStatus // what was read of the trees before
+	read   time.Time // when reading the catalogue began, of a tree that took another's place
 }
 
 // New makes the tree. Nothing of the tiles is read until somebody reads.
@@ -68,7 +67,7 @@ func New(cfg Config) (*Tree, error) {
 }
 
 func newTree(cfg Config, p *past) (*Tree, error) {
-	pixels, err := mosaic.New(mosaic.Config{Objects: cfg.Cache, Policy: cfg.Missing, Log: cfg.Log})
+	pixels, err := mosaic.New(mosaic.Config{Objects: cfg.Cache, Policy: cfg.Missing, Log: cfg.Log, Stats: &p.stats})
 	if err != nil {
 		return nil, err
 	}

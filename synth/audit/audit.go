@@ -65,17 +65,10 @@ var ErrManifest = errors.New("the manifest's checksums cannot be read")
 // Config says what to look at, and how closely.
 type Config struct {
 	Catalogue *catalogue.Catalogue
-	Source    source.Source    // the catalogue's; it is asked for checksums, if it is a Checksummer
+	Source    source.Source    // the catalogue's; it is asked for checksums, if it is a source.Checksummer
 	Objects   *tilecache.Cache // of Source, without a disk cache
 	Full      bool             // look at all scales and checksums, too
 	Jobs      int              // tiles at once; the number of processors if 0
-}
-
-// Checksummer is a source that knows checksums of its objects.
-type Checksummer interface {
-	// Checksum is the CRC-64/NVME of all bytes of an object, as S3 has it of whole objects; ok is
-	// false where the source has none of this object.
-	Checksum(ctx context.Context, name string) (crc64nvme uint64, ok bool, err error)
 }
 
 // Auditor looks at the tiles of one archive. Close it before the objects.

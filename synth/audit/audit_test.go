@@ -232,13 +232,6 @@ func TestScales(t *testing.T) {
 	}
 }
 
-// Catches: another checksum than S3 means, which the check value of its specification tells.
-func TestNVMePolynomial(t *testing.T) {
-	if got := crc64.Checksum([]byte("123456789"), nvme); got != 0xae8b14860a799888 {
-		t.Errorf("got %x", got)
-	}
-}
-
 // Catches: checksums that are not asked for, not compared, or compared with part of an object; and
 // objects without one that are read whole.
 func TestCRC64NVME(t *testing.T) {
@@ -246,7 +239,7 @@ func TestCRC64NVME(t *testing.T) {
 	src := &summed{Source: memsource.New(objects), sums: map[string]uint64{}}
 	for name, data := range objects {
 		if !strings.HasSuffix(name, ".parquet") {
-			src.sums[name] = crc64.Checksum(data, nvme)
+			src.sums[name] = crc64.Checksum(data, tilecache.CRC64NVME)
 		}
 	}
 	if got, s := findings(t, src, Config{Full: true}); got != nil || s.CRC64NVME != 18 {
@@ -276,7 +269,7 @@ func TestCRC64NVME(t *testing.T) {
 // Catches: the checksum of two states of an object.
 func TestChangedMeanwhile(t *testing.T) {
 	objects := archive(t)
-	src := &summed{Source: memsource.New(objects), sums: map[string]uint64{first + ".npy": crc64.Checksum(objects[first+".npy"], nvme)}}
+	src := &summed{Source: memsource.New(objects), sums: map[string]uint64{first + ".npy": crc64.Checksum(objects[first+".npy"], tilecache.CRC64NVME)}}
 	src.asked = func(name string) {
 		if name == first+".npy" {
 			src.Put(name, objects[name])

@@ -10,14 +10,12 @@ import (
 	"io/fs"
 
 	"github.com/tesserafs/tesserafs/synth/mosaic"
+	"github.com/tesserafs/tesserafs/tilecache"
+	"github.com/tesserafs/tesserafs/tilecache/source"
 )
 
 // stripBytes is how much of an object is read at once.
 const stripBytes = 4 << 20
-
-// nvme is the polynomial of CRC-64/NVME, reflected as hash/crc64 has them (NVM Express NVM Command
-// Set specification 1.0, section 5.2.1.3.4). Of "123456789" the checksum is ae8b14860a799888.
-var nvme = crc64.MakeTable(0x9a6c9329ac4bc9b5)
 
 // look finds out about a tile. The error is that of a context that ended, or an internal one.
 func (a *Auditor) look(ctx context.Context, t task) (Result, error) {
@@ -108,7 +106,7 @@ func (a *Auditor) digest(ctx context.Context, r *Result, object string, sum []by
 	}()
 	var want uint64
 	var given bool
-	if c, ok := a.Source.(Checksummer); ok {
+	if c, ok := a.Source.(source.Checksummer); ok {
 		want, given, err = c.Checksum(ctx, object)
 		// Who may read an object need not be allowed to ask for its checksum.
 		if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, errors.ErrUnsupported) {
@@ -117,7 +115,7 @@ func (a *Auditor) digest(ctx context.Context, r *Result, object string, sum []by
 		given = given && err == nil
 	}
 	var hashes []hash.Hash
-	sha, crc := sha256.New(), crc64.New(nvme)
+	sha, crc := sha256.New(), crc64.New(tilecache.CRC64NVME)
 	if sum != nil {
 		hashes = append(hashes, sha)
 	}

@@ -93,6 +93,8 @@ type Config struct {
 	// Tiles bounds how many loaded tiles are kept, 256 if 0. One takes up to 310 kB where it has
 	// water and nodata throughout, less than a kilobyte where it has none.
 	Tiles int
+	// Stats counts what is read, for several Mosaics if they share it; nil: one of its own.
+	Stats *Stats
 }
 
 // Mosaic reads pixels. Its methods may be called by many goroutines at once.
@@ -100,7 +102,7 @@ type Mosaic struct {
 	// Journal lists the tiles that failed, and what was warned of.
 	Journal *Journal
 	// Stats count what was read.
-	Stats Stats
+	Stats *Stats
 
 	objects *tilecache.Cache
 	policy  Policy
@@ -128,6 +130,9 @@ func New(cfg Config) (*Mosaic, error) {
 	if cfg.Tiles <= 0 {
 		cfg.Tiles = 256
 	}
+	if cfg.Stats == nil {
+		cfg.Stats = new(Stats)
+	}
 	tiles, err := lru.New[string, *loaded](cfg.Tiles)
 	if err != nil {
 		return nil, fmt.Errorf("mosaic: %w", err)
@@ -142,6 +147,7 @@ func New(cfg Config) (*Mosaic, error) {
 	}
 	m := &Mosaic{
 		Journal: newJournal(cfg.Log),
+		Stats:   cfg.Stats,
 		objects: cfg.Objects,
 		policy:  cfg.Policy,
 		tiles:   tiles,
@@ -243,6 +249,22 @@ func (m *Mosaic) loadAhead(b *Block) {
 	}
 }
 
+// loadTogether begins to load the tiles of a block that are about to be shown and are not loaded, but for one:
+// a distant source takes its time for each. Whoever shows them waits for them, and is told what fails.
+func (m *Mosaic) loadTogether(b *Block, shown []int) {
+	first := true
+	for _, i := range shown {
+		t := b.Tiles[i]
+		if m.tiles.Contains(t.Embeddings) {
+			continue
+		}
+		if !first {
+			m.ahead.Go(func() { _, _ = m.tile(m.running, t) })
+		}
+		first = false
+	}
+}
+
 // view is a window as it can be read: who owns which columns, and the owners loaded and pinned.
 type view struct {
 	bands []grid.Band
@@ -301,7 +323,9 @@ func (m *Mosaic) view(ctx context.Context, b *Block, window grid.Rect) (*view, e
 	for again := true; again; {
 		again = false
 		v.bands = grid.Mosaic(window, v.rects)
-		for _, i := range owners(v.bands, len(b.Tiles)) {
+		shown := owners(v.bands, len(b.Tiles))
+		m.loadTogether(b, shown)
+		for _, i := range shown {
 			if v.tiles[i] != nil {
 				continue
 			}

@@ -26,8 +26,8 @@ const (
 
 // aheadReads makes the next reply of files that are read from end to end while the kernel takes the one
 // before: it asks for one at a time. What is read ahead is read by the tree as all else, looked at
-// again if it has waited, and given as it is, without a copy; what fails is read again when it is asked
-// for, and tells its reader then. It takes a processor that has nothing else to do: with as many readers as
+// again if it has waited, and given as it is, without a copy; what failed and has waited is read again. It
+// takes a processor that has nothing else to do: with as many readers as
 // processors there is nothing to be gained.
 type aheadReads struct {
 	s       *Server
@@ -81,28 +81,34 @@ type aheadPart struct {
 }
 
 // claim takes what was read ahead for a request, if anything was, and waits for it. Anything else that
-// was read ahead is dropped.
-func (h *handle) claim(ctx context.Context, off int64, n int) fuse.ReadResult {
+// was read ahead is dropped. It returns neither a reply nor an error where the request is to be answered as
+// if nothing had been read.
+func (h *handle) claim(ctx context.Context, off int64, n int) (fuse.ReadResult, error) {
 	h.stream.mu.Lock()
 	p := h.stream.next
 	h.stream.next = nil
 	h.stream.mu.Unlock()
 	if p == nil {
-		return nil
+		return nil, nil
 	}
 	if p.off == off && len(p.data) >= n {
 		p.unused.Stop()
 		select {
 		case <-p.done:
-			if p.err == nil && (time.Since(p.ended) < maxUnlooked || h.n.s.check(ctx, h.n.file) == nil) {
+			switch fresh := time.Since(p.ended) < maxUnlooked; {
+			case p.err != nil && fresh && !errors.Is(p.err, context.Canceled):
+				err := p.err
+				p.drop()
+				return nil, err
+			case p.err == nil && (fresh || h.n.s.check(ctx, h.n.file) == nil):
 				p.data = p.data[:n]
-				return p
+				return p, nil
 			}
 		case <-ctx.Done():
 		}
 	}
 	p.drop()
-	return nil
+	return nil, nil
 }
 
 // goOn reads ahead what comes after a request, if it looks as if that were asked for next.

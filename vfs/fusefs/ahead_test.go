@@ -175,6 +175,7 @@ func TestAheadFails(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		until(t, "reading ahead", func() bool { return tries.Load() == 1 })
+		time.Sleep(2 * maxUnlooked)
 		rest := make([]byte, maxRead)
 		if _, err := io.ReadFull(f, rest); err != nil || !bytes.Equal(rest, data[maxRead:2*maxRead]) {
 			t.Errorf("%s: the reader's own read gives %v, or other bytes", name, err)

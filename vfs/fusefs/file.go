@@ -266,15 +266,19 @@ func (h *handle) answer(ctx context.Context, dest []byte, off int64) (fuse.ReadR
 		return fuse.ReadResultData(dest[:copy(dest, h.content[off:])]), nil
 	}
 	if h.direct {
-		reply := h.claim(ctx, off, len(dest))
-		h.goOn(off, len(dest))
-		if reply != nil {
-			return reply, nil
+		if reply, err := h.claim(ctx, off, len(dest)); reply != nil || err != nil {
+			if err == nil {
+				h.goOn(off, len(dest))
+			}
+			return reply, err
 		}
 	}
 	n, err := h.n.s.ahead.read(ctx, h, dest, off)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
+	}
+	if h.direct {
+		h.goOn(off, len(dest))
 	}
 	if n != len(dest) {
 		// The kernel would take a short answer for the end of the file, and its reader too.
