@@ -55,7 +55,7 @@ class Mount:
     """An archive mounted as long as the block runs; `tesserafs mount --daemon` unless foreground."""
 
     def __init__(self, source, directory, *options, foreground=False, environment=None):
-        self.source, self.dir, self.foreground = pathlib.Path(source), pathlib.Path(directory), foreground
+        self.source, self.dir, self.foreground = source, pathlib.Path(directory), foreground
         self.options, self.environment = options, environment
         self.log_path = self.dir.with_name(self.dir.name + ".log")
         self.process = self.pid = None

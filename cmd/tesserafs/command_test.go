@@ -41,6 +41,13 @@ func TestBadUsage(t *testing.T) {
 		{"info", []string{"SOURCE|DIR"}},
 		{"info a b", []string{"got 2"}},
 		{"doctor a b", []string{"[SOURCE]"}},
+		{"verify", []string{"SOURCE"}},
+		{"verify a --jobs=-1", []string{"--jobs", "1024"}},
+		{"verify a --log-level=loud", []string{"debug, info, warn or error"}},
+		{"verify a --years=2024-2020", []string{"--years", `"2024-2020"`}},
+		{"verify a --bbox=1,2,3", []string{"--bbox", "W,S,E,N"}},
+		{"verify a --bbox=1,2,3,4 --polygon=x", []string{"--bbox", "--polygon", "choose one"}},
+		{"verify a --polygon=nowhere.geojson", []string{"--polygon", "nowhere.geojson"}},
 		{"demo x", []string{"nothing"}},
 		{"demo --size=huge", []string{"small, medium or large"}},
 		{"demo --years=0", []string{"not a year"}},
@@ -89,7 +96,7 @@ func TestHelpManAndCompletion(t *testing.T) {
 	p := newPlace(t)
 	pages := filepath.Join(p.home, "man")
 	p.must("man", pages)
-	for _, name := range []string{"mount", "unmount", "status", "info", "doctor", "demo", "version"} {
+	for _, name := range []string{"mount", "unmount", "status", "info", "verify", "doctor", "demo", "version"} {
 		if help := p.must(name, "--help"); !strings.Contains(help, "Exit codes: 0 done, 1 failed, 2 bad usage, 3 source unreachable, 4 data found wrong") {
 			t.Errorf("%s --help does not state the exit codes", name)
 		}

@@ -35,7 +35,8 @@ type finding struct {
 }
 
 func doctorCommand() *cobra.Command {
-	return &cobra.Command{
+	var f sourceFlags
+	cmd := &cobra.Command{
 		Use:   "doctor [SOURCE]",
 		Short: "Check what may keep this machine from mounting",
 		Long: `Check what mounting needs of this machine (libproj, FUSE, permissions, limits), what makes it
@@ -52,11 +53,13 @@ could) or fail, and what to do. Exits with 1 when a check fails.
 				findMemory("/proc/meminfo", "/sys/fs/cgroup/memory.max"), findOpenFiles(), h.findDeadMounts(),
 			}
 			if len(args) > 0 {
-				findings = append(findings, findArchive(cmd.Context(), args[0])...)
+				findings = append(findings, findArchive(cmd.Context(), args[0], f)...)
 			}
 			return report(cmd.OutOrStdout(), findings)
 		},
 	}
+	f.addSource(cmd.Flags())
+	return cmd
 }
 
 func report(w io.Writer, findings []finding) error {
@@ -259,12 +262,13 @@ func mountsOf(mountinfo string) []string {
 }
 
 // findArchive looks for an archive and opens a tile of each of its years.
-func findArchive(ctx context.Context, path string) []finding {
+func findArchive(ctx context.Context, path string, f sourceFlags) []finding {
 	const what = "archive"
-	a, err := openArchive(ctx, path, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	a, err := openArchive(ctx, path, f, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		return []finding{{fail, what, err.Error()}}
 	}
+	defer a.Close()
 	var out []finding
 	for _, ds := range a.catalogue.Datasets {
 		says := fmt.Sprintf("%s: %s tiles, %s, listed in %s", ds.Name(), group(ds.Len()), byteSize(ds.Bytes()), ds.Origin())

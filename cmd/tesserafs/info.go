@@ -15,6 +15,7 @@ import (
 
 	"github.com/tesserafs/tesserafs/synth"
 	"github.com/tesserafs/tesserafs/tilecache/catalogue"
+	"github.com/tesserafs/tesserafs/tilecache/source/remote"
 	"github.com/tesserafs/tesserafs/vfs/fusefs"
 )
 
@@ -29,6 +30,7 @@ type holding struct {
 
 func infoCommand() *cobra.Command {
 	var asJSON bool
+	var f sourceFlags
 	cmd := &cobra.Command{
 		Use:   "info SOURCE|DIR|STORE",
 		Short: "Say what an archive, a mount or a store holds",
@@ -43,7 +45,7 @@ of a store the bytes on disk; as seen are the store's arrays in memory.
 ` + exitHelp,
 		Args: arguments("SOURCE|DIR|STORE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := holdingOf(cmd.Context(), args[0])
+			h, err := holdingOf(cmd.Context(), args[0], f)
 			if err != nil {
 				return interrupted(cmd.Context(), err)
 			}
@@ -51,10 +53,15 @@ of a store the bytes on disk; as seen are the store's arrays in memory.
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	f.addSource(cmd.Flags())
+	f.addOffline(cmd.Flags())
 	return cmd
 }
 
-func holdingOf(ctx context.Context, path string) (h holding, err error) {
+func holdingOf(ctx context.Context, path string, f sourceFlags) (h holding, err error) {
+	if remote.Is(path) {
+		return archiveHolding(ctx, path, f)
+	}
 	// The kernel's list of mounts knows dead ones too.
 	if _, mounted := fusefs.Mounted(path); mounted {
 		raw, err := readStatus(path)
@@ -76,16 +83,23 @@ func holdingOf(ctx context.Context, path string) (h holding, err error) {
 		h.Stores, err = readStore(store, filepath.Base(store), true)
 		return h, err
 	}
-	a, err := openArchive(ctx, path, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	h, err = archiveHolding(ctx, path, f)
 	if errors.Is(err, catalogue.ErrNoArchive) {
-		var errStores error
-		if h.Stores, h.More, errStores = storesUnder(ctx, path); errStores != nil || len(h.Stores) > 0 {
-			return h, errStores
+		stores, more, errStores := storesUnder(ctx, path)
+		if errStores != nil || len(stores) > 0 {
+			return holding{Stores: stores, More: more}, errStores
 		}
 	}
+	return h, err
+}
+
+// archiveHolding is what an archive holds.
+func archiveHolding(ctx context.Context, address string, f sourceFlags) (h holding, err error) {
+	a, err := openArchive(ctx, address, f, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		return h, err
 	}
+	defer a.Close()
 	h = holding{Source: a.source.String(), Datasets: a.datasets()}
 	h.Stores, err = a.stores(ctx)
 	return h, err

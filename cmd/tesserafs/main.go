@@ -7,6 +7,8 @@
 //	tesserafs status DIR                 what a mount shows, read, and could not read
 //	tesserafs info SOURCE|DIR            what an archive or a mount holds
 //	tesserafs points SOURCE FILE         give a table of points the embeddings under them
+//	tesserafs verify SOURCE              look at every tile and say what is wrong
+//	tesserafs warm SOURCE                fetch what an area needs into the cache, to be read offline
 //	tesserafs doctor [SOURCE]            what may keep this machine from mounting
 //
 // # How it is laid out
@@ -14,10 +16,11 @@
 // A file a subcommand, which holds its flags, its help and what it prints. What they share is in
 // exit.go (exit codes), output.go (sizes and tables), progress.go, log.go, archive.go (opening a
 // source) and mountpoint.go (whether a directory can be mounted on); daemon.go is mount --daemon,
-// info_store.go what info says of a store, and points_*.go the kinds of tables that points reads
-// (input, csv, json, parquet, geometry) and writes (output, columns). Everything else is in the
-// rooms that this one puts together: a source (tilecache/source/localdir), a catalogue of it, a
-// cache, a tree of stores (synth), points of them (synth/sample) and a front door (vfs/fusefs).
+// info_store.go what info says of a store, area*.go which tiles a box, a polygon and years choose,
+// and points_*.go the kinds of tables that points reads (input, csv, json, parquet, geometry) and
+// writes (output, columns). Everything else is in the rooms that this one puts together: a source
+// (tilecache/source/localdir), a catalogue of it, a cache, a tree of stores (synth), points of them
+// (synth/sample), judgements of tiles (synth/audit) and a front door (vfs/fusefs).
 //
 // # What it promises to scripts
 //
@@ -103,7 +106,7 @@ landmask a tile) as Zarr stores that were never written: the bytes are made as t
 	})
 	root.SetVersionTemplate("tesserafs {{.Version}}\n")
 	root.AddCommand(
-		mountCommand(), unmountCommand(), statusCommand(), infoCommand(), pointsCommand(),
+		mountCommand(), unmountCommand(), statusCommand(), infoCommand(), pointsCommand(), verifyCommand(), warmCommand(),
 		doctorCommand(), demoCommand(), versionCommand(), manCommand(),
 	)
 	return root

@@ -7,10 +7,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,10 +20,12 @@ import (
 	"github.com/tesserafs/tesserafs/synth/layout"
 	"github.com/tesserafs/tesserafs/tilecache"
 	"github.com/tesserafs/tesserafs/tilecache/catalogue"
+	"github.com/tesserafs/tesserafs/tilecache/source/remote"
 	"github.com/tesserafs/tesserafs/vfs/fusefs"
 )
 
 type mountFlags struct {
+	sourceFlags
 	daemon                       bool
 	missing                      string
 	memory                       byteSize
@@ -31,6 +35,9 @@ type mountFlags struct {
 	logFormat                    string
 	logLevel                     string
 	logFile                      string
+	refresh                      time.Duration
+	verify                       bool
+	metrics                      string
 }
 
 func mountCommand() *cobra.Command {
@@ -51,8 +58,14 @@ func mountCommand() *cobra.Command {
 SOURCE is the top directory of an archive, or one dataset's: the published layout, a mirror's, or
 the flat one that a download leaves, with or without a manifest. Nothing is written to it.
 
-mount stays in the foreground until Ctrl-C, or until DIR is unmounted; with --daemon it returns
-once the mount answers. A dead mount of tesserafs at DIR is cleared first.
+mount stays in the foreground until Ctrl-C, or until DIR is unmounted or its terminal is closed;
+with --daemon it returns once the mount answers. A dead mount of tesserafs at DIR is cleared first.
+
+SOURCE is read again on SIGHUP (kill -HUP), and with --refresh at intervals: tiles that came, went or
+changed are then shown as they are. Files that are open go on as they were opened; reads of those whose
+tiles have changed fail. Programs that have a store open should open it again: where tiles came or went
+its shape and corner may be others, and they remember those of before. If SOURCE cannot be read, what was
+read before is still shown; the log and 'tesserafs status --json' say why.
 
 ` + exitHelp,
 		Example: "  tesserafs mount /data/tessera /mnt/tessera\n  tesserafs mount /data/tessera /mnt/tessera --daemon",
@@ -62,6 +75,8 @@ once the mount answers. A dead mount of tesserafs at DIR is cleared first.
 		},
 	}
 	fl := cmd.Flags()
+	f.addSource(fl)
+	f.addPages(fl)
 	fl.BoolVar(&f.daemon, "daemon", f.daemon, "return once the mount answers, and go on in the background")
 	fl.StringVar(&f.missing, "missing-tiles", f.missing, "a tile that is listed but cannot be read: error (reads fail) or fill (reads give fill values)")
 	fl.Var(&f.memory, "memory", "limit of what is kept for speed, which is copies of what is read again and again, as root; 0 keeps none")
@@ -69,6 +84,9 @@ once the mount answers. A dead mount of tesserafs at DIR is cleared first.
 	fl.IntVar(&f.scalesInnerChunk, "scales-inner-chunk", f.scalesInnerChunk, "the same for its scales")
 	fl.StringVar(&f.chunkOrder, "chunk-order", f.chunkOrder, "order in the inner chunks of tessera.zarr's embeddings: pixel (as in tiles), or band (many times quicker to read with zarrs, slower at single points)")
 	fl.BoolVar(&f.allowOther, "allow-other", f.allowOther, "let other users read, too")
+	fl.DurationVar(&f.refresh, "refresh", f.refresh, "how often to read SOURCE again, such as 1h; 0 is only on SIGHUP")
+	fl.StringVar(&f.metrics, "metrics", f.metrics, "serve metrics for Prometheus at this address and port, such as 127.0.0.1:9464; port 0 takes one that is free, :9464 is on loopback, 0.0.0.0:9464 is for everybody (default none)")
+	fl.BoolVar(&f.verify, "verify", f.verify, "hold each object that was read whole against its checksum: CRC64NVME where the source gives it, SHA-256 where the manifest does; reads of one that differs fail")
 	fl.StringVar(&f.logFormat, "log-format", f.logFormat, "text or json")
 	fl.StringVar(&f.logLevel, "log-level", f.logLevel, "debug, info, warn or error (default info in a file, warn elsewhere)")
 	fl.StringVar(&f.logFile, "log-file", f.logFile, "file to append the log to (default with --daemon a file in the state directory, otherwise standard error)")
@@ -93,6 +111,14 @@ func (f mountFlags) check() error {
 	if err := order.Check(f.innerChunk); err != nil {
 		return usageError("--chunk-order: %w", err)
 	}
+	if err := checkRefresh(f.refresh); err != nil {
+		return err
+	}
+	if f.metrics != "" {
+		if _, err := metricsAddress(f.metrics); err != nil {
+			return err
+		}
+	}
 	if f.logFormat != "text" && f.logFormat != "json" {
 		return usageError("--log-format is text or json, not %q", f.logFormat)
 	}
@@ -100,6 +126,22 @@ func (f mountFlags) check() error {
 		return usageError("--log-level is debug, info, warn or error, not %q", f.logLevel)
 	}
 	return nil
+}
+
+// catalogueGrows is how much garbage may come on top of a large catalogue.
+const catalogueGrows = 96 << 20
+
+// leastPages is what reading from elsewhere takes, whatever --memory says.
+const leastPages = 16 << 20
+
+// shares divides --memory between pages of what is elsewhere and hot copies: a directory's pages are the
+// kernel's to keep.
+func (f mountFlags) shares(a *archive) (pages, hot int64) {
+	if a.reach == nil {
+		return 0, int64(f.memory)
+	}
+	pages = max(leastPages, int64(f.memory)/2)
+	return pages, max(0, int64(f.memory)-pages)
 }
 
 // chunkOrders are the values of --chunk-order.
@@ -133,10 +175,16 @@ func runMount(ctx context.Context, cmd *cobra.Command, f mountFlags, source, dir
 	if err != nil {
 		return err
 	}
-	m, err := newMount(ctx, f, source, dir, log.Logger)
+	metrics, err := listenMetrics(ctx, f.metrics)
 	if err != nil {
 		return err
 	}
+	defer metrics.close()
+	m, err := newMount(ctx, f, source, dir, metrics, log.Logger)
+	if err != nil {
+		return err
+	}
+	metrics.start(m.status, log.Logger)
 	summary := m.summary(f.daemon, log.file)
 	if starter != nil {
 		err = log.leaveTerminal()
@@ -161,14 +209,17 @@ func runMount(ctx context.Context, cmd *cobra.Command, f mountFlags, source, dir
 type mounted struct {
 	dir     string // absolute
 	archive *archive
-	cache   *tilecache.Cache
-	tree    *synth.Tree
+	tree    atomic.Pointer[synth.Tree] // the one that is shown; the refresher replaces it
+	stored  atomic.Int64               // bytes of what is shown, for df
 	server  *fusefs.Server
+	metrics *metricsServer
 	log     *slog.Logger
+
+	refresher *refresher
 }
 
 // newMount checks everything that can be checked at once, finds the tiles, and mounts.
-func newMount(ctx context.Context, f mountFlags, source, dir string, log *slog.Logger) (*mounted, error) {
+func newMount(ctx context.Context, f mountFlags, source, dir string, metrics *metricsServer, log *slog.Logger) (*mounted, error) {
 	if dead, err := clearDead(dir); err != nil {
 		return nil, fmt.Errorf("cannot clear the dead mount on %s: %w", dir, err)
 	} else if dead {
@@ -177,7 +228,9 @@ func newMount(ctx context.Context, f mountFlags, source, dir string, log *slog.L
 	if err := checkMountPoint(dir); err != nil {
 		return nil, err
 	}
-	if root, _, err := catalogue.Locate(source); err == nil { // otherwise openArchive says why
+	if remote.Is(source) {
+		// No directory of it can be hidden.
+	} else if root, _, err := catalogue.Locate(source); err == nil { // otherwise openArchive says why
 		if err := checkApart(root, dir); err != nil {
 			return nil, err
 		}
@@ -194,39 +247,57 @@ func newMount(ctx context.Context, f mountFlags, source, dir string, log *slog.L
 			return nil, err
 		}
 	}
-	a, err := openArchive(ctx, source, log)
+	a, err := openArchive(ctx, source, f.sourceFlags, log)
 	if err != nil {
 		return nil, err
 	}
-	m := &mounted{dir: dir, archive: a, log: log}
-	m.cache = tilecache.New(a.source, tilecache.Config{})
+	// What is kept of a planet's tiles for weeks shall not be let double before the collector looks: the
+	// garbage of requests comes to far less.
+	if n := a.catalogue.Memory(); n > catalogueGrows {
+		debug.SetGCPercent(int(100 * catalogueGrows / n))
+	}
+	m := &mounted{dir: dir, archive: a, metrics: metrics, log: log}
+	if f.verify {
+		sums := newChecksums(a, func() *catalogue.Catalogue {
+			if t := m.tree.Load(); t != nil {
+				return t.Catalogue()
+			}
+			return a.catalogue
+		}, log)
+		a.verify = &tilecache.Verification{Sums: sums.sums, Log: log}
+	}
+	pages, hot := f.shares(a)
+	if err := a.openCache(pages); err != nil {
+		_ = a.Close()
+		return nil, err
+	}
 	var server atomic.Pointer[fusefs.Server] // set once it serves, which is before status.json can be read
-	m.tree, err = synth.New(synth.Config{
-		Catalogue: a.catalogue, Cache: m.cache, Missing: f.policy(), Log: log,
+	tree, err := synth.New(synth.Config{
+		Catalogue: a.catalogue, Cache: a.objects, Missing: f.policy(), Log: log,
 		InnerChunk: f.innerChunk, ScalesInnerChunk: f.scalesInnerChunk, ChunkOrder: chunkOrders[f.chunkOrder],
 		Mount: func() synth.MountInfo {
 			info := synth.MountInfo{
-				Dir: dir, Source: a.source.String(), Version: buildVersion(), PID: os.Getpid(),
+				Dir: dir, Source: a.source.String(), Version: buildVersion(), PID: os.Getpid(), Metrics: metrics.url(),
 				Options: map[string]any{"missing_tiles": f.missing, "memory": int64(f.memory), "allow_other": f.allowOther,
-					"inner_chunk": f.innerChunk, "scales_inner_chunk": f.scalesInnerChunk, "chunk_order": f.chunkOrder},
+					"inner_chunk": f.innerChunk, "scales_inner_chunk": f.scalesInnerChunk, "chunk_order": f.chunkOrder, "refresh": f.refresh.String(), "verify": f.verify},
 			}
 			if s := server.Load(); s != nil {
 				info.Door = s.Stats()
 			}
+			a.addRemote(&info)
 			return info
 		},
 	})
 	if err != nil {
-		m.cache.Close()
+		_ = a.Close()
 		return nil, err
 	}
-	total := int64(0)
-	for _, ds := range a.catalogue.Datasets {
-		total += ds.Bytes()
-	}
-	m.server, err = fusefs.Mount(dir, m.tree.Root(), fusefs.Config{
-		AllowOther: f.allowOther, FsName: a.source.String(), HotBytes: int64(f.memory), Log: log,
-		Size: func() int64 { return total },
+	m.tree.Store(tree)
+	m.stored.Store(storedBytes(a.catalogue))
+	m.refresher = newRefresher(m, f.refresh)
+	m.server, err = fusefs.Mount(dir, tree.Root(), fusefs.Config{
+		AllowOther: f.allowOther, FsName: a.source.String(), HotBytes: hot, Log: log,
+		Size: m.stored.Load,
 	})
 	if err != nil {
 		m.close()
@@ -237,17 +308,24 @@ func newMount(ctx context.Context, f mountFlags, source, dir string, log *slog.L
 	return m, nil
 }
 
+// status is that of what is shown now.
+func (m *mounted) status() synth.Status { return m.tree.Load().Status() }
+
 func (m *mounted) close() {
-	if err := m.tree.Close(); err != nil {
+	m.refresher.close()
+	if err := m.tree.Load().Close(); err != nil {
 		m.log.Warn("closing the tree", "error", err)
 	}
-	if err := m.cache.Close(); err != nil {
-		m.log.Warn("closing tiles", "error", err)
+	if err := m.archive.Close(); err != nil {
+		m.log.Warn("closing the archive", "error", err)
 	}
 }
 
 // serve returns when nothing is shown any more, because somebody unmounted or because ctx ended.
 func (m *mounted) serve(ctx context.Context) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	m.refresher.start(ctx, end)
 	ended := make(chan error, 1)
 	go func() { ended <- m.server.Wait() }()
 	select {
@@ -285,6 +363,9 @@ func (m *mounted) summary(daemon bool, logFile *os.File) string {
 		{"", filepath.Join(m.dir, "<dataset>", "tiles", "<year>", "grid_<lon>_<lat>.zarr")},
 		{"open one:", `xr.open_zarr(` + strconv.Quote(filepath.Join(m.dir, m.archive.largestStore())) + `)`},
 		{"unmount:", unmount},
+	}
+	if url := m.metrics.url(); url != "" {
+		facts = append(facts, []string{"metrics:", url})
 	}
 	if logFile != nil {
 		facts = append(facts, []string{"log:", logFile.Name()})

@@ -153,7 +153,7 @@ func TestSignalsUnmount(t *testing.T) {
 			})
 		},
 	} {
-		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 			t.Run(fmt.Sprintf("%s %v", name, sig), func(t *testing.T) {
 				p := newPlace(t)
 				f, _ := p.start(archive4.Dir, p.mnt)

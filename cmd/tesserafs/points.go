@@ -18,7 +18,6 @@ import (
 	"github.com/tesserafs/tesserafs/synth"
 	"github.com/tesserafs/tesserafs/synth/mosaic"
 	"github.com/tesserafs/tesserafs/synth/sample"
-	"github.com/tesserafs/tesserafs/tilecache"
 	"github.com/tesserafs/tesserafs/tilecache/catalogue"
 )
 
@@ -27,6 +26,7 @@ import (
 const pointBatch = 16_384
 
 type pointsFlags struct {
+	sourceFlags
 	output  string
 	format  string
 	raw     bool
@@ -64,6 +64,8 @@ tile of that zone is, within 0.1 degrees of its border, of the zone next door.
 		},
 	}
 	fl := cmd.Flags()
+	f.addSource(fl)
+	f.addPages(fl)
 	fl.StringVarP(&f.output, "output", "o", f.output, "file to write to; - is standard output")
 	fl.StringVar(&f.format, "format", f.format, "csv or parquet (default by the end of the output's name, otherwise csv)")
 	fl.BoolVar(&f.raw, "raw", f.raw, "write the int8 values and the scale instead of their product")
@@ -95,6 +97,9 @@ func (f *pointsFlags) check() error {
 	return nil
 }
 
+// pointsMemory is for pages of tiles that are elsewhere.
+const pointsMemory = 128 << 20
+
 func runPoints(ctx context.Context, f pointsFlags, source, file string) error {
 	begun := time.Now()
 	if err := f.check(); err != nil {
@@ -106,10 +111,11 @@ func runPoints(ctx context.Context, f pointsFlags, source, file string) error {
 		return err
 	}
 	defer in.Close()
-	a, err := openArchive(ctx, source, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	a, err := openArchive(ctx, source, f.sourceFlags, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		return err
 	}
+	defer a.Close()
 	ds, err := a.dataset(f.dataset)
 	if err != nil {
 		return err
@@ -124,14 +130,15 @@ func runPoints(ctx context.Context, f pointsFlags, source, file string) error {
 		}
 	}
 
-	cache := tilecache.New(a.source, tilecache.Config{})
-	defer cache.Close()
+	if err := a.openCache(pointsMemory); err != nil {
+		return err
+	}
 	policy := synth.MissingError
 	if f.missing == "fill" {
 		policy = synth.MissingFill
 	}
 	// What goes wrong with tiles is told at the end: it must not get between the lines of a bar.
-	pixels, err := mosaic.New(mosaic.Config{Objects: cache, Policy: policy})
+	pixels, err := mosaic.New(mosaic.Config{Objects: a.objects, Policy: policy})
 	if err != nil {
 		return err
 	}

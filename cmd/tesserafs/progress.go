@@ -58,3 +58,42 @@ func (p *progress) end() {
 		p.bars.Wait()
 	}
 }
+
+// fetchProgress shows how many bytes of an object have come, on a terminal.
+type fetchProgress struct {
+	mu   sync.Mutex // guards what follows
+	name string
+	bars *mpb.Progress
+	bar  *mpb.Bar
+}
+
+func newFetchProgress() *fetchProgress { return &fetchProgress{} }
+
+// set shows that so many bytes of an object are there; another object is another bar.
+func (p *fetchProgress) set(name string, done, total int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bar == nil || p.name != name {
+		p.clear()
+		p.name = name
+		p.bars = mpb.New(mpb.WithOutput(os.Stderr), mpb.WithWidth(40))
+		p.bar = p.bars.New(total, mpb.BarStyle(), mpb.PrependDecorators(decor.Name("fetching "+name+" ")), mpb.BarRemoveOnComplete(),
+			mpb.AppendDecorators(decor.CountersKibiByte("% .1f of % .1f")))
+	}
+	p.bar.SetCurrent(done)
+}
+
+func (p *fetchProgress) clear() {
+	if p.bar != nil {
+		p.bar.Abort(true)
+		p.bars.Wait()
+		p.bar = nil
+	}
+}
+
+// end takes the bar off the terminal.
+func (p *fetchProgress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+}
