@@ -17,19 +17,13 @@ import re
 import statistics
 import subprocess
 import sys
-import threading
 import time
 
-import numpy as np
 import pandas as pd
-import zarr
+from harness import HOT, MEMORY, PROJECT, Mount, command, introduce, make_archive, manifest, read_once, run, say, show, span, spread, work
+from pixels import ZONES as STORE
+from pixels import write_plan
 
-PROJECT = pathlib.Path(__file__).resolve().parent.parent
-BINARY = PROJECT / "bin" / "tesserafs"
-sys.path.insert(0, str(PROJECT / "tests"))
-from archive import Tile, footprint  # noqa: E402  the tests' own geometry
-
-STORE = "v1/zones/2024/utm30_2024.zarr"
 WORKS = {
     "open": ("xr.open_zarr", None),
     "window": ("window of 1000 x 1000 px across tiles", 0.9),
@@ -38,8 +32,6 @@ WORKS = {
     "pixel": ("one pixel, from nothing open", 0.9),
     "scales": ("every scale", 0.9),
 }
-MEMORY = ["VmHWM", "RssAnon", "RssFile", "RssShmem"]  # of /proc/PID/status
-HOT = "hot_bytes"  # of status.json: copies of what is read often, in memory that no process's figures show
 
 
 def main():
@@ -66,19 +58,16 @@ class Bench:
 
     def prepare(self):
         self.dir.mkdir(parents=True, exist_ok=True)
-        say(f"archive of 36 tiles in {self.archive}")
-        command([BINARY, "demo", "--dir", self.archive, "--size", "large"])
+        make_archive(self.archive)
         self.take_four()
         with self.mount(self.archive) as mounted:
             say(f"copy of {STORE} in {self.copy}")
             command(["rsync", "-a", "--delete", f"{mounted / STORE}/", f"{self.copy}/"])
-            self.plan = self.write_plan(mounted / STORE, self.archive, "plan.json")
+            self.plan = write_plan(mounted / STORE, self.archive, self.dir / "plan.json")
         with self.mount(self.few) as mounted:
-            self.few_plan = self.write_plan(mounted / STORE, self.few, "plan-of-4.json")
+            self.few_plan = write_plan(mounted / STORE, self.few, self.dir / "plan-of-4.json")
         say("reading archive and copy into the page cache")
-        for top in self.archive, self.copy:
-            for path in sorted(p for p in top.rglob("*") if p.is_file()):
-                command(["cat", path], stdout=subprocess.DEVNULL)
+        read_once(self.archive, self.copy)
 
     def take_four(self):
         """An archive of four of the tiles, linked, with a manifest of its own."""
@@ -96,60 +85,16 @@ class Bench:
         masks = pd.read_parquet(self.archive / "landmasks/v1/landmasks.parquet")
         masks.merge(rows[["lon", "lat"]]).to_parquet(self.few / "landmasks/v1/landmasks.parquet")
 
-    def write_plan(self, store, archive, name):
-        """Which pixels to read: by the tiles' places on the store's lattice, and a fixed seed."""
-        _, _, easting, _, _, northing = zarr.open_group(store, mode="r").attrs["transform"]
-        height, width = zarr.open_group(store, mode="r")["scales"].shape
-        places = []
-        for row in manifest(archive).itertuples():
-            left, top, tile_height, tile_width = footprint(Tile(row.year, row.lon_i, row.lat_i))
-            places.append((int((northing - top) // 10), int((left - easting) // 10), tile_height, tile_width))
-        row, col = places[len(places) // 2][:2]  # the corner of a tile in the middle: four meet there
-        noise = np.random.default_rng(7)
-        inside = [(noise.integers(r + 40, r + h - 40), noise.integers(c + 40, c + w - 40))
-                  for r, c, h, w in (places[i] for i in noise.integers(0, len(places), 1000))]
-        plan = {
-            "window": [[max(row - 300, 0), min(row + 700, height)], [max(col - 400, 0), min(col + 600, width)]],
-            "strip": [[row + 100, row + 164], [max(col - 1500, 0), min(col + 2596, width)]],
-            "points": [[int(r) for r, _ in inside], [int(c) for _, c in inside]],
-            "pixel": [int(inside[0][0]), int(inside[0][1])],
-        }
-        path = self.dir / name
-        path.write_text(json.dumps(plan))
-        return path
-
     # Mounting, with an eye on the daemon's memory.
 
     @contextlib.contextmanager
     def mount(self, source):
         """Mount an archive and give the directory; its daemon's memory counts."""
-        directory = self.dir / "mnt"
-        directory.mkdir(exist_ok=True)
-        command([BINARY, "mount", source, directory, "--daemon", "--log-file", self.dir / "mount.log"])
-        try:
-            pid = json.loads((directory / ".tesserafs/status.json").read_text())["mount"]["pid"]
-            ended = threading.Event()
-            watcher = threading.Thread(target=self.watch, args=(pid, ended))
-            watcher.start()
-            try:
-                yield directory
-            finally:
-                ended.set()
-                watcher.join()
-                door = json.loads((directory / ".tesserafs/status.json").read_text())["mount"].get("door", {})
-                self.memory[HOT] = max(self.memory[HOT], door.get(HOT, 0))
-        finally:
-            command([BINARY, "unmount", directory])
-
-    def watch(self, pid, ended):
-        last = False
-        while not last:
-            last = ended.wait(0.05)
-            with contextlib.suppress(FileNotFoundError):
-                for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-                    name, _, rest = line.partition(":")
-                    if name in MEMORY:
-                        self.memory[name] = max(self.memory[name], int(rest.split()[0]) * 1024)
+        mount = Mount(source, self.dir / "mnt")
+        with mount:
+            yield mount.dir
+        for name, peak in mount.peak.items():
+            self.memory[name] = max(self.memory[name], peak)
 
     # The measurements.
 
@@ -161,12 +106,6 @@ class Bench:
         self.four_readers()
         self.listing()
 
-    def work(self, store, work, plan):
-        """Run work.py; its result, and the seconds from its start to its end."""
-        begun = time.perf_counter()
-        done = command([sys.executable, "-W", "ignore", PROJECT / "bench/work.py", store, work, plan], capture_output=True)
-        return json.loads(done.stdout), time.perf_counter() - begun
-
     def cold_start(self):
         """From nothing running to the values of a window, imports and the process's end included."""
         for tiles, source, plan in (36, self.archive, self.plan), (4, self.few, self.few_plan):
@@ -175,17 +114,17 @@ class Bench:
             for _ in range(self.rounds):
                 begun = time.perf_counter()
                 with self.mount(source) as mounted:
-                    self.work(mounted / STORE, "window", plan)
+                    work(mounted / STORE, "window", plan)
                     seconds.append(time.perf_counter() - begun)
             self.row(f"mount --daemon, Python, first window: {tiles} tiles", None, spread(seconds), None, "< 2.5 s")
 
     def works(self, store):
-        for work, (what, target) in WORKS.items():
+        for name, (what, target) in WORKS.items():
             say(what)
             seconds, checksums = {self.copy: [], store: []}, set()
             for number in range(self.rounds):
                 for place in list(seconds)[:: 1 if number % 2 else -1]:
-                    result, _ = self.work(place, work, self.plan)
+                    result = work(place, name, self.plan)
                     seconds[place].append(result["seconds"])
                     checksums.add(result["checksum"])
             same = len(checksums) == 1
@@ -264,9 +203,7 @@ class Bench:
         self.rows.append(cells)
 
     def report(self):
-        memory = pathlib.Path("/proc/meminfo").read_text().split()[1]
-        print(f"\n{os.cpu_count()} cores, {int(memory) / 2**20:.0f} GiB of memory, Linux {os.uname().release}, "
-              f"{'root' if os.geteuid() == 0 else 'not root'}, {self.rounds} rounds: medians, and the range in brackets\n")
+        introduce(self.rounds)
         table = [("", "copy on disk", "mount", "speed of the copy", "target")]
         for what, copy, mount, ratio, target in self.rows:
             table.append((what, copy or "", mount, f"{ratio:.2f}" if ratio else "", target))
@@ -274,19 +211,11 @@ class Bench:
         parts = ", ".join(f"{name[3:].lower()} {self.memory[name] >> 20}" for name in MEMORY[1:])
         table.append(("the daemon's memory at its peak", "", peak, "", "< 256 MB"))
         table.append(("copies of what is read often, besides", "", f"{self.memory[HOT] >> 20} MiB", "", ""))
-        widths = [max(len(line[i]) for line in table) for i in range(5)]
-        for number, line in enumerate(table):
-            print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |")
-            if number == 0:
-                print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+        show(*table)
         print(f"\nThe daemon's memory by kind, each at its peak, in MiB: {parts}.")
         (self.dir / "results.json").write_text(json.dumps({"rows": self.rows, "memory": self.memory}, indent=1))
         if not self.agree:
             print("VALUES DIFFER between the copy and the mount", file=sys.stderr)
-
-
-def manifest(archive):
-    return pd.read_parquet(archive / "npy/v1/manifest.parquet")
 
 
 def dd_command(path):
@@ -299,26 +228,5 @@ def dd(path):
     return float(re.search(r"copied, ([\d.e+-]+) s", done.stderr)[1])
 
 
-def command(words, **options):
-    done = subprocess.run([str(word) for word in words], text=True, check=False,
-                          **({"stdout": subprocess.DEVNULL} | options if "capture_output" not in options else options))
-    if done.returncode:
-        sys.exit(f"bench: {' '.join(map(str, words))} ended with {done.returncode}\n{done.stderr or ''}")
-    return done
-
-
-def span(seconds):
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"
-
-
-def spread(seconds):
-    """Median, and the range."""
-    return f"{span(statistics.median(seconds))} ({span(min(seconds))} .. {span(max(seconds))})"
-
-
-def say(what):
-    print(f"bench: {what}", flush=True)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

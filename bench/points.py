@@ -13,13 +13,12 @@ import argparse
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
-from bench import BINARY, PROJECT, command, manifest, say, spread
+from harness import BINARY, PROJECT, Mount, make_archive, manifest, read_once, run, say, show, spread, timed
+from pixels import CONSOLIDATED
 
 BANDS = [f"band_{i}" for i in range(128)]
 JOBS = {"numpy": "NumPy memory maps, by hand", "sample_points": "GeoTesseraZarr.sample_points"}
@@ -35,21 +34,12 @@ def main():
     arguments = parser.parse_args()
     directory = arguments.dir.resolve()
     directory.mkdir(parents=True, exist_ok=True)
-    archive = arguments.archive.resolve() if arguments.archive else directory / "archive"
-    if not arguments.archive:
-        say(f"archive of 36 tiles in {archive}")
-        command([BINARY, "demo", "--dir", archive, "--size", "large"])
+    archive = arguments.archive.resolve() if arguments.archive else make_archive(directory / "archive")
     table = scatter(archive, directory / "points.parquet", arguments.points)
     say("reading the archive into the page cache")
-    for path in sorted(p for p in archive.rglob("*") if p.is_file()):
-        command(["cat", path], stdout=subprocess.DEVNULL)
-    mounted = directory / "mnt-points"
-    mounted.mkdir(exist_ok=True)
-    command([BINARY, "mount", archive, mounted, "--daemon", "--log-file", directory / "mount.log"])
-    try:
-        took = measure(archive, mounted / "v1" / "tessera.zarr", table, directory, arguments.rounds)
-    finally:
-        command([BINARY, "unmount", mounted])
+    read_once(archive)
+    with Mount(archive, directory / "mnt-points") as mount:
+        took = measure(archive, mount.dir / CONSOLIDATED, table, directory, arguments.rounds)
     report(took, arguments.points, arguments.rounds)
     return 0 if same(directory) else 1
 
@@ -83,14 +73,8 @@ def measure(archive, store, table, directory, rounds):
     return took
 
 
-def timed(words):
-    begun = time.perf_counter()
-    done = command(words, capture_output=True)
-    return time.perf_counter() - begun, done.stdout
-
-
 def report(took, count, rounds):
-    print(f"\n{count:,} points, {rounds} rounds: medians, and the range in brackets\n")
+    print(f"\n{count:,} points, {rounds} rounds: medians, and the range in brackets")
     ours = statistics.median(took["points"])
     lines = [("", "whole job", "reading alone", "`tesserafs points` is faster", "target"),
              ("`tesserafs points`, to Parquet", spread(took["points"]), "", "", ""),
@@ -98,11 +82,7 @@ def report(took, count, rounds):
     for job, what in JOBS.items():
         ratio = statistics.median(took[job]) / ours
         lines.append((what, spread(took[job]), spread(took[job + " reading"]), f"{ratio:.1f} times", f">= {TARGETS[job]}"))
-    widths = [max(len(line[i]) for line in lines) for i in range(5)]
-    for number, line in enumerate(lines):
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |")
-        if number == 0:
-            print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    show(*lines)
 
 
 def same(directory):
@@ -119,4 +99,4 @@ def same(directory):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -5,6 +5,7 @@
 #   scripts/setup.sh demo     and fuse3, a Python of 3.12 or later with its packages in .venv
 #   scripts/setup.sh test     and the clients the tests drive: rsync, tar, tree, getfattr, Node, and
 #                             the servers they start: nginx, versitygw
+#   scripts/setup.sh bench    and rclone, which make bench-remote compares with
 #
 # System packages come from apt, when run as root; otherwise the line to run is printed. Python
 # packages go to .venv, Node's to tests/node/node_modules, versitygw to .cache/bin; nothing else is
@@ -59,6 +60,8 @@ missing_packages() {
     has node || echo nodejs
     has npm || echo npm
     has nginx || [ -x /usr/sbin/nginx ] || echo nginx-light
+    [ "$level" = test ] && return
+    has rclone || echo rclone
 }
 
 # keep_services_off keeps the packages that are being installed from starting services (nginx would
@@ -186,7 +189,7 @@ demo)
     check_fuse
     install_python
     ;;
-test)
+test | bench)
     check_go
     install_packages
     check_fuse
@@ -194,5 +197,5 @@ test)
     install_node
     install_versitygw
     ;;
-*) die "unknown level '$level': build, demo or test" ;;
+*) die "unknown level '$level': build, demo, test or bench" ;;
 esac

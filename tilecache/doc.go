@@ -82,7 +82,7 @@
 //   - A page serves the state of the object that it was read of, and no other. It is kept when all of its
 //     request has come as asked.
 //   - The Info an object had when it was first seen is remembered after it was closed, for the last
-//     262,144 names (about 75 MB of them at the most). An object that has another when it is opened
+//     262,144 names (about 80 MB of them at the most). An object that has another when it is opened
 //     again, or is gone, fails with source.ErrChanged until Forget. One that is gone fails with
 //     fs.ErrNotExist as well.
 //   - An object that was found changed leaves the cache, and its pages leave memory; its holders keep
@@ -90,6 +90,11 @@
 //     missing.
 //   - Failures to open and to fetch are told to all who wait, and not remembered.
 //   - What fails on disk costs a fetch. Pages that the disk is too slow for are not kept there.
-//   - Offline, nothing is absent: what is not on disk fails with source.ErrUnavailable.
+//   - Offline, what is not on disk fails with source.ErrUnavailable. Absent is only what the source did not
+//     have when it was last asked, which the disk cache notes.
+//   - With Config.Verify, an object of which three quarters of the pages have been read is read once more
+//     in the background, from memory, disk, and what neither has from the source, and held against its
+//     checksums. One that differs fails all reads from then on with ErrDamaged, and its pages are gone.
+//     What was read of it before was as it is; an object of more than 1 GiB is not looked at. (verify.go)
 //   - Close ends every goroutine the cache began.
 package tilecache

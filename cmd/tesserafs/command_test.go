@@ -48,6 +48,12 @@ func TestBadUsage(t *testing.T) {
 		{"verify a --bbox=1,2,3", []string{"--bbox", "W,S,E,N"}},
 		{"verify a --bbox=1,2,3,4 --polygon=x", []string{"--bbox", "--polygon", "choose one"}},
 		{"verify a --polygon=nowhere.geojson", []string{"--polygon", "nowhere.geojson"}},
+		{"warm", []string{"SOURCE"}},
+		{"warm a", []string{"nothing to warm", "a is a directory"}},
+		{"warm s3://a --log-level=loud", []string{"debug, info, warn or error"}},
+		{"warm s3://a --bbox=1,2,3", []string{"--bbox", "W,S,E,N"}},
+		{"warm s3://a --cache-size=0", []string{"--cache-size cannot be 0"}},
+		{"warm s3://a --offline", []string{"--offline"}},
 		{"demo x", []string{"nothing"}},
 		{"demo --size=huge", []string{"small, medium or large"}},
 		{"demo --years=0", []string{"not a year"}},
@@ -96,7 +102,7 @@ func TestHelpManAndCompletion(t *testing.T) {
 	p := newPlace(t)
 	pages := filepath.Join(p.home, "man")
 	p.must("man", pages)
-	for _, name := range []string{"mount", "unmount", "status", "info", "verify", "doctor", "demo", "version"} {
+	for _, name := range []string{"mount", "unmount", "status", "info", "verify", "warm", "doctor", "demo", "version"} {
 		if help := p.must(name, "--help"); !strings.Contains(help, "Exit codes: 0 done, 1 failed, 2 bad usage, 3 source unreachable, 4 data found wrong") {
 			t.Errorf("%s --help does not state the exit codes", name)
 		}

@@ -17,8 +17,9 @@
 // exit.go (exit codes), output.go (sizes and tables), progress.go, log.go, archive.go (opening a
 // source) and mountpoint.go (whether a directory can be mounted on); daemon.go is mount --daemon,
 // info_store.go what info says of a store, area*.go which tiles a box, a polygon and years choose,
-// and points_*.go the kinds of tables that points reads (input, csv, json, parquet, geometry) and
-// writes (output, columns). Everything else is in the rooms that this one puts together: a source
+// points_*.go the kinds of tables that points reads (input, csv, json, parquet, geometry) and writes
+// (output, columns), warm_run.go and transfer.go how warm fetches and shows it, and checksums.go what
+// mount --verify goes by. Everything else is in the rooms that this one puts together: a source
 // (tilecache/source/localdir), a catalogue of it, a cache, a tree of stores (synth), points of them
 // (synth/sample), judgements of tiles (synth/audit) and a front door (vfs/fusefs).
 //

@@ -67,6 +67,11 @@ tiles have changed fail. Programs that have a store open should open it again: w
 its shape and corner may be others, and they remember those of before. If SOURCE cannot be read, what was
 read before is still shown; the log and 'tesserafs status --json' say why.
 
+With --verify an object is read once more, in the background, when three quarters of it have been read
+(the rest may have no data), and held against the checksum that the source (CRC64NVME, as S3 keeps it) or
+an older manifest (SHA-256) gives. Where they differ, all reads of the tile fail from then on, and
+'tesserafs status' lists the object; what was read before that was damaged.
+
 ` + exitHelp,
 		Example: "  tesserafs mount /data/tessera /mnt/tessera\n  tesserafs mount /data/tessera /mnt/tessera --daemon",
 		Args:    arguments("SOURCE", "DIR"),
@@ -86,7 +91,7 @@ read before is still shown; the log and 'tesserafs status --json' say why.
 	fl.BoolVar(&f.allowOther, "allow-other", f.allowOther, "let other users read, too")
 	fl.DurationVar(&f.refresh, "refresh", f.refresh, "how often to read SOURCE again, such as 1h; 0 is only on SIGHUP")
 	fl.StringVar(&f.metrics, "metrics", f.metrics, "serve metrics for Prometheus at this address and port, such as 127.0.0.1:9464; port 0 takes one that is free, :9464 is on loopback, 0.0.0.0:9464 is for everybody (default none)")
-	fl.BoolVar(&f.verify, "verify", f.verify, "hold each object that was read whole against its checksum: CRC64NVME where the source gives it, SHA-256 where the manifest does; reads of one that differs fail")
+	fl.BoolVar(&f.verify, "verify", f.verify, "hold objects against their checksums once they have been read; reads of one that differs fail")
 	fl.StringVar(&f.logFormat, "log-format", f.logFormat, "text or json")
 	fl.StringVar(&f.logLevel, "log-level", f.logLevel, "debug, info, warn or error (default info in a file, warn elsewhere)")
 	fl.StringVar(&f.logFile, "log-file", f.logFile, "file to append the log to (default with --daemon a file in the state directory, otherwise standard error)")

@@ -25,6 +25,7 @@
 //	pages-1/total                              how many bytes are kept, and the lock (flock) for it
 //	pages-1/4f/4f…-9b…                         one state of one object: header, index, pages
 //	pages-1/4f/4f… -> 4f…-9b…                  the state of that object that was opened last
+//	pages-1/4f/4f… -> absent-4f…               there was no such object when the source was last asked
 //	pages-1/4f/new-…                           one of these, not yet there
 //
 // The first half of a name is a hash of the source and the object's name, the second half of the
