@@ -34,6 +34,10 @@ func (d *Dataset) Variant() string { return d.variant }
 // npy/v1".
 func (d *Dataset) Origin() string { return d.origin }
 
+// Scanned says whether the list of tiles is from looking at directories, for want of a manifest. Offline
+// there is none then.
+func (d *Dataset) Scanned() bool { return d.origin != d.manifest }
+
 // Stale says since when the list of tiles may be out of date, because the source could not be asked, and
 // why; why is "" where it was asked.
 func (d *Dataset) Stale() (since time.Time, why string) { return d.stale.since, d.stale.why }
