@@ -30,8 +30,8 @@ func warmCommand() *cobra.Command {
 		Short: "Fetch what an area needs into the cache, to be read without a network",
 		Long: `Fetch into the cache all that reading the tiles of an area and of some years takes: the manifest, the
 landmask registry, and of each tile embeddings, scales and landmask. With --offline, mount, points and
-info then read them without a network. What is in the cache already is not fetched again, so warm that
-was ended goes on where it was when it is run once more.
+info then read them without a network; the archive must have a manifest for that. What is in the cache
+already is not fetched again, so warm that was ended goes on where it was when it is run once more.
 
 Before it begins it says how much there is to fetch. It refuses what does not fit into --cache-size or
 on the disk: what came first would be dropped for what comes last. Mounts that share the cache and are
@@ -90,7 +90,8 @@ func runWarm(ctx context.Context, out io.Writer, f warmFlags, address string) er
 	}
 	shown := newTransfer(os.Stderr, isTerminal(os.Stderr))
 	defer shown.end()
-	a, err := openArchive(ctx, address, f.sourceFlags, slog.New(slog.NewTextHandler(shown, &slog.HandlerOptions{Level: level})))
+	log := slog.New(slog.NewTextHandler(shown, &slog.HandlerOptions{Level: level}))
+	a, err := openArchive(ctx, address, f.sourceFlags, log)
 	if err != nil {
 		return err
 	}
@@ -109,6 +110,11 @@ func runWarm(ctx context.Context, out io.Writer, f warmFlags, address string) er
 	need, err := f.need(ctx, a, chosen, datasets)
 	if err != nil {
 		return toGoOn(ctx, err)
+	}
+	for _, ds := range datasets {
+		if ds.Scanned() {
+			log.Warn("there is no manifest: what is fetched is read from the cache, but not with --offline, as nothing else says which tiles there are", "dataset", ds.Name())
+		}
 	}
 	fmt.Fprintf(os.Stderr, "%s: %s, %s, of which %s are in the cache already\n", a.source, count(need.tiles, "tile"), byteSize(need.bytes), byteSize(need.held))
 	shown.begin(need.bytes, need.held)

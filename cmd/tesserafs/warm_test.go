@@ -174,6 +174,15 @@ func TestWarmRefuses(t *testing.T) {
 	a.refuses(exitUsage, []string{"4 tiles are ", "at --cache-size 20 MiB", "give --cache-size 64MiB or more"}, a.with("warm", "--cache-size", "20MiB")...)
 	a.refuses(exitUsage, []string{"no tile in the area"}, a.with("warm", "--bbox", "0,0,1,1")...)
 	a.refuses(exitUsage, []string{`no dataset "v2"`}, a.with("warm", "--dataset", "v2")...)
+	if err := os.Rename(filepath.Join(a.dir, "npy", "v1", "manifest.parquet"), filepath.Join(a.dir, "manifest")); err != nil {
+		t.Fatal(err)
+	}
+	if _, r := a.warm(exitDone, "--years", "2024", "--cache", filepath.Join(a.home, "other")); !strings.Contains(r.stderr, "not with --offline") {
+		t.Errorf("without a manifest: %s", r.stderr)
+	}
+	if err := os.Rename(filepath.Join(a.dir, "manifest"), filepath.Join(a.dir, "npy", "v1", "manifest.parquet")); err != nil {
+		t.Fatal(err)
+	}
 	if row, _ := a.warm(exitDone, "--cache-size", "64MiB"); row[2] != "4" {
 		t.Errorf("with the limit it asks for: %q", row)
 	}

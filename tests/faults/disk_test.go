@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,6 +124,40 @@ func (w *world) removed(t *testing.T) {
 	}
 	stop()
 	s.readsRight(t)
+}
+
+// Catches: what is not kept, filled, or asked of the source all the same; what is kept, not found, or damaged and
+// read.
+func (w *world) offline(t *testing.T) {
+	s := w.mount(t, stackConfig{patience: quick, disk: 64 << 20})
+	online := s.clients(t, 5*time.Second)
+	online.read(time.Second)
+	kept := w.reference.layouts["tiles"][0]
+	if err := s.readOnce(kept.path, make([]byte, kept.size), 0); err != nil {
+		t.Fatal(err)
+	}
+	s.close(t)
+	s.bender.set(func(http.ResponseWriter, *http.Request, http.HandlerFunc) {
+		t.Error("the source was asked")
+		panic(http.ErrAbortHandler)
+	})
+
+	s = s.again(t, stackConfig{bucket: bucket, disk: 64 << 20})
+	got, want := make([]byte, kept.size), make([]byte, kept.size)
+	kept.want(t, want, 0)
+	if err := s.readOnce(kept.path, got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s, which was read before: %v", kept.path, err)
+	}
+	c := s.clients(t, time.Second, unix.EIO)
+	stop := c.start()
+	time.Sleep(500 * time.Millisecond)
+	stopDamage := vandal(t, s.cache)
+	time.Sleep(time.Second)
+	stopDamage()
+	stop()
+	if tl := c.tally(); tl.right == 0 || tl.failed == 0 {
+		t.Errorf("not some reads right, and others failed: %v", tl)
+	}
 }
 
 const namespaceVariable = "TESSERAFS_FAULTS_NAMESPACE"

@@ -35,6 +35,7 @@ func TestEvents(t *testing.T) {
 		{"the mount ends while the source is silent", w.unmounted},
 		{"the cache's files are damaged", w.damaged},
 		{"the cache's directory is removed", w.removed},
+		{"nobody is asked", w.offline},
 	})
 }
 
@@ -174,14 +175,11 @@ func (w *world) refused(t *testing.T) {
 	s.line.set(t)
 	s.readsRight(t)
 	s.dies(t, func() { s.line.cut(t) })
-	t.Cleanup(func() { // runs before the stack is closed
-		begun := time.Now()
-		t.Cleanup(func() {
-			if took := time.Since(begun); took > 5*time.Second*slower {
-				t.Errorf("closing took %v", took)
-			}
-		})
-	})
+	begun := time.Now()
+	s.close(t)
+	if took := time.Since(begun); took > 5*time.Second*slower {
+		t.Errorf("closing took %v", took)
+	}
 }
 
 // Catches: the same where nothing says that the source is gone. And a reader that cannot be killed.
@@ -192,27 +190,32 @@ func (w *world) mute(t *testing.T) {
 	s.readsRight(t)
 
 	s.line.set(t, nothingComes)
-	b := w.reference.layouts["zones"][0]
-	for _, other := range w.reference.layouts["zones"] {
-		if other.size > b.size {
-			b = other
-		}
-	}
-	client := exec.Command("cat", filepath.Join(s.dir, b.path))
-	if err := client.Start(); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(300 * time.Millisecond)
-	begun := time.Now()
-	_ = client.Process.Kill()
-	if err := client.Wait(); err == nil {
-		t.Error("what cannot be had has been read")
-	}
-	if took := time.Since(begun); took > time.Second*slower {
-		t.Errorf("a client that reads was killed and ended %v later", took)
-	}
+	s.killed(t, time.Second*slower, 300*time.Millisecond)
 	s.line.set(t)
 	s.readsRight(t)
+}
+
+// killed has clients of their own processes read, and kills them after a pause: they must be gone at once.
+func (s *stack) killed(t *testing.T, within, pause time.Duration) {
+	t.Helper()
+	var clients []*exec.Cmd
+	for range 4 {
+		books := s.w.reference.layouts["zones"]
+		client := exec.Command("cat", filepath.Join(s.dir, books[rand.IntN(len(books))].path))
+		if err := client.Start(); err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, client)
+	}
+	time.Sleep(pause)
+	begun := time.Now()
+	for _, client := range clients {
+		_ = client.Process.Kill()
+		_ = client.Wait() // Some may have ended by themselves.
+	}
+	if took := time.Since(begun); took > within {
+		t.Errorf("clients were killed while they read, and are gone after %v", took)
+	}
 }
 
 var nothingComes = toxic{Type: "timeout", Attributes: attributes{"timeout": 0}}

@@ -2,10 +2,12 @@ package faults_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -104,7 +106,7 @@ func (w *world) soak(t *testing.T, lasts time.Duration, share float64) {
 		pause := max(0, min(time.Second+time.Duration(rng.Int64N(int64(3*time.Second))), time.Until(until))).Round(time.Millisecond)
 		met[line.name] += pause
 		met[server.name] += pause
-		switch rng.IntN(6) {
+		switch rng.IntN(7) {
 		case 0:
 			kills++
 			own.Stop()
@@ -125,8 +127,14 @@ func (w *world) soak(t *testing.T, lasts time.Duration, share float64) {
 				failed++
 			}
 			end()
+		case 4:
+			met["clients killed"] += pause
+			s.killed(t, 2*time.Second, pause)
 		default:
 			time.Sleep(pause)
+		}
+		if status, err := os.ReadFile(filepath.Join(s.dir, ".tesserafs/status.json")); err != nil || !json.Valid(status) {
+			t.Errorf("status.json cannot be read: %v, %.100q", err, status)
 		}
 	}
 	s.line.set(t)

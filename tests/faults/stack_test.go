@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -40,7 +41,6 @@ type stackConfig struct {
 	disk     int64       // 0: diskBytes
 	bend     bend        // from the first request on
 	verify   bool        // objects that were read are held against the server's checksums
-	offline  *stack      // reads what that one has kept, and asks nobody
 }
 
 // stack is an archive that is mounted, from a server.
@@ -51,13 +51,16 @@ type stack struct {
 	bender *bender // nil where it is direct
 	cache  string  // the directory of what is kept
 
-	source  *reached
+	archive source.Source
+	source  *patient.Source // which it is; nil where nobody is asked
 	disk    *disk.Cache
 	objects *tilecache.Cache
 	tree    *synth.Tree // the one that is shown
 	server  *fusefs.Server
 
+	log      *slog.Logger
 	config   catalogue.Config
+	closed   sync.Once
 	over     chan struct{}  // closed when nothing is served any more
 	replaced sync.WaitGroup // trees that were shown before
 }
@@ -79,10 +82,6 @@ func (w *world) mount(t *testing.T, cfg stackConfig) *stack {
 	if cfg.bucket == "" {
 		cfg.bucket = bucket
 	}
-	catalogues := filepath.Join(t.TempDir(), "catalogues")
-	if cfg.offline != nil {
-		cfg.cacheDir, catalogues = cfg.offline.cache, cfg.offline.config.Dir
-	}
 	if cfg.cacheDir == "" {
 		cfg.cacheDir = t.TempDir()
 	}
@@ -92,35 +91,46 @@ func (w *world) mount(t *testing.T, cfg stackConfig) *stack {
 	if cfg.disk == 0 {
 		cfg.disk = diskBytes
 	}
-	s := &stack{w: w, dir: t.TempDir(), cache: cfg.cacheDir, over: make(chan struct{})}
-	log := newLog(t)
-	if upstream := strings.TrimPrefix(cfg.gateway.URL, "http://"); cfg.offline != nil {
-		s.line = cfg.offline.line // for its address, which is a part of the source's name
-	} else {
-		if !cfg.direct {
-			s.bender = newBender(t, cfg.gateway.URL)
-			s.bender.set(cfg.bend)
-			upstream = s.bender.addr
-		}
-		s.line = w.lines.newLine(t, upstream)
+	s := &stack{w: w, dir: t.TempDir(), cache: cfg.cacheDir, over: make(chan struct{}), log: newLog(t)}
+	upstream := strings.TrimPrefix(cfg.gateway.URL, "http://")
+	if !cfg.direct {
+		s.bender = newBender(t, cfg.gateway.URL)
+		s.bender.set(cfg.bend)
+		upstream = s.bender.addr
 	}
+	s.line = w.lines.newLine(t, upstream)
+	s.config = catalogue.Config{Dir: filepath.Join(t.TempDir(), "catalogues"), Log: s.log}
+	cfg.patience.Log = s.log
+	s.show(t, cfg)
+	return s
+}
 
+// again mounts what a stack has kept, as with --offline, when it is closed.
+func (s *stack) again(t *testing.T, cfg stackConfig) *stack {
+	t.Helper()
+	next := &stack{w: s.w, dir: t.TempDir(), line: s.line, cache: s.cache, config: s.config, over: make(chan struct{}), log: newLog(t)}
+	next.config.Offline, next.config.Log = true, next.log
+	next.show(t, cfg)
+	return next
+}
+
+// show finds the archive and mounts it.
+func (s *stack) show(t *testing.T, cfg stackConfig) {
+	t.Helper()
 	at := catalogue.Remote{Address: "s3://" + cfg.bucket}
-	reach := remote.Config{Endpoint: "http://" + s.line.addr, Region: gateway.Region, Anonymous: true, Log: log}
+	reach := remote.Config{Endpoint: "http://" + s.line.addr, Region: gateway.Region, Anonymous: true, Log: s.log}
 	if cfg.web {
 		at = catalogue.Remote{Address: "http://" + hostName + ":" + s.line.port(), Prefix: cfg.bucket}
-		reach = remote.Config{Log: log}
+		reach = remote.Config{Log: s.log}
 	}
-	reach.Offline = cfg.offline != nil
+	reach.Offline = s.config.Offline
 	at.At = func(ctx context.Context, prefix string) (source.Source, error) {
 		under, err := remote.Open(ctx, at.Address+"/"+prefix, reach)
 		if err != nil {
 			return nil, err
 		}
-		cfg.patience.Log = log
 		return &reached{patient.New(under, cfg.patience), under}, nil
 	}
-	s.config = catalogue.Config{Dir: catalogues, Offline: reach.Offline, Log: log}
 	location, err := catalogue.LocateRemote(t.Context(), at, s.config)
 	for again := 0; err != nil && cfg.bend != nil && again < 10; again++ { // That has little patience.
 		location, err = catalogue.LocateRemote(t.Context(), at, s.config)
@@ -128,29 +138,30 @@ func (w *world) mount(t *testing.T, cfg stackConfig) *stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.source, _ = location.Source.(*reached) // which it is not where nobody is asked
-	s.config.Dataset = location.Dataset
+	s.archive, s.config.Dataset = location.Source, location.Dataset
 	t.Cleanup(func() { s.close(t) })
-	found, err := catalogue.Open(t.Context(), s.source, s.config)
+	found, err := catalogue.Open(t.Context(), s.archive, s.config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.disk, err = disk.Open(s.cache, disk.Config{Limit: cfg.disk, Log: log}); err != nil {
+	if s.disk, err = disk.Open(s.cache, disk.Config{Limit: cfg.disk, Log: s.log}); err != nil {
 		t.Fatal(err)
 	}
-	objects := tilecache.Config{Memory: cfg.memory, Disk: s.disk, Pace: s.source.Pace}
+	objects := tilecache.Config{Memory: cfg.memory, Disk: s.disk, Offline: s.config.Offline}
+	if r, ok := s.archive.(*reached); ok {
+		s.source, objects.Pace = r.Source, r.Pace
+	}
 	if cfg.verify {
-		objects.Verify = &tilecache.Verification{Sums: s.sums, Log: log}
+		objects.Verify = &tilecache.Verification{Sums: s.sums, Log: s.log}
 	}
-	s.objects = tilecache.New(s.source, objects)
-	if s.tree, err = synth.New(synth.Config{Catalogue: found, Cache: s.objects, Log: log}); err != nil {
+	s.objects = tilecache.New(s.archive, objects)
+	if s.tree, err = synth.New(synth.Config{Catalogue: found, Cache: s.objects, Log: s.log}); err != nil {
 		t.Fatal(err)
 	}
-	s.server, err = fusefs.Mount(s.dir, s.tree.Root(), fusefs.Config{FsName: s.source.String(), HotBytes: hotBytes, Log: log})
+	s.server, err = fusefs.Mount(s.dir, s.tree.Root(), fusefs.Config{FsName: s.archive.String(), HotBytes: hotBytes, Log: s.log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
 }
 
 // sums asks the server for checksums.
@@ -169,7 +180,9 @@ func (s *stack) sums(ctx context.Context, names []string) ([]tilecache.Sums, err
 }
 
 // close ends a stack as a mount's end does, as far as it came.
-func (s *stack) close(t *testing.T) {
+func (s *stack) close(t *testing.T) { s.closed.Do(func() { s.closeOnce(t) }) }
+
+func (s *stack) closeOnce(t *testing.T) {
 	var errs []error
 	if s.server != nil {
 		errs = append(errs, s.server.Unmount(), s.server.Wait())
@@ -188,7 +201,7 @@ func (s *stack) close(t *testing.T) {
 	if s.disk != nil {
 		errs = append(errs, s.disk.Close())
 	}
-	errs = append(errs, s.source.Close())
+	errs = append(errs, s.archive.(io.Closer).Close())
 	if err := errors.Join(errs...); err != nil {
 		t.Errorf("closing: %v", err)
 	}
@@ -200,7 +213,7 @@ func (s *stack) refresh(ctx context.Context) error {
 	return before.Refresh(ctx, func(ctx context.Context, shown *catalogue.Catalogue) (*catalogue.Catalogue, error) {
 		cfg := s.config
 		cfg.Previous = shown
-		found, err := catalogue.Open(ctx, s.source, cfg)
+		found, err := catalogue.Open(ctx, s.archive, cfg)
 		if err != nil {
 			return nil, err
 		}
