@@ -263,7 +263,7 @@ func (o *Object) askAhead(from, to int64, w *window) (reached int64) {
 	r := &order{reached: to}
 	if len(missing) > 0 {
 		// It has an error only for pages that are wanted.
-		r, _ = o.order(missing, w)
+		r, _ = o.order(missing, w, false)
 	}
 	s.mu.Lock()
 	taken := r.claim()

@@ -46,8 +46,9 @@ type order struct {
 	fetches  []*fetch
 }
 
-// order plans how pages come. The numbers ascend.
-func (o *Object) order(numbers []int64, w *window) (*order, error) {
+// order plans how pages come. The numbers ascend. Of scattered ones no more are read beside them than they
+// are themselves.
+func (o *Object) order(numbers []int64, w *window, scattered bool) (*order, error) {
 	c := o.cache
 	r := &order{object: o, window: w, reached: numbers[len(numbers)-1] + 1}
 	for _, n := range numbers {
@@ -72,7 +73,16 @@ func (o *Object) order(numbers []int64, w *window) (*order, error) {
 	pace := c.paceNow()
 	pace.Connections = max(1, c.connections(w != nil))
 	b := c.bounds
-	r.requests = plan(runsOf(r.source), pace, b)
+	if scattered {
+		b.beside = min(b.beside, int64(len(r.source)))
+	}
+	wanted := runsOf(r.source)
+	r.requests = plan(wanted, pace, b)
+	if w != nil {
+		r.requests = worthwhile(r.requests)
+	} else if !scattered {
+		r.requests = wholeRows(r.requests, wanted, b.request, pagesIn(o.state.info.Size))
+	}
 	r.beside = pagesOf(r.requests) - int64(len(r.source))
 	if r.beside > 0 && !c.pages.room.TryAcquire(r.beside) {
 		b.beside, r.beside = 0, 0
@@ -83,6 +93,37 @@ func (o *Object) order(numbers []int64, w *window) (*order, error) {
 		r.reached = r.requests[pace.Connections-1].end
 	}
 	return r, nil
+}
+
+// leastAhead is how many pages a request that reads ahead has, if it can: 1 MiB. Smaller ones only seem to be
+// quicker where this machine's own work is what takes the time.
+const leastAhead = 1 << 20 / pageSize
+
+// worthwhile joins requests that touch to such of leastAhead.
+func worthwhile(requests []run) []run {
+	out := requests[:0]
+	for _, r := range requests {
+		if last := len(out) - 1; last >= 0 && out[last].end == r.first && (out[last].pages() < leastAhead || r.pages() < leastAhead/2) {
+			out[last].end = r.end
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// wholeRows lets the last of joined requests end where the row of the tile does that it ends in, about, as those
+// before it do: a reader who goes on with the columns beside these finds the last row too.
+func wholeRows(requests, wanted []run, most, pages int64) []run {
+	n, k := len(requests), len(wanted)
+	if n == 0 || k < 2 || requests[n-1].first >= wanted[k-1].first { // not joined with the row before
+		return requests
+	}
+	last := &requests[n-1]
+	if end := last.end + wanted[k-1].first - wanted[k-2].end; end-last.first <= most && end <= pages {
+		last.end = end
+	}
+	return requests
 }
 
 // claim makes the fetches of what is missing still, and says how many pages they hold. The caller

@@ -43,6 +43,16 @@ func (b *batch) add(off int64, p []byte, most int) (bytes int64) {
 	return off - begin
 }
 
+// scattered says whether single values are wanted, rather than rows: what lies between those is not likely to
+// be wanted as well.
+func (b *batch) scattered() bool {
+	var wanted int
+	for _, p := range b.pieces {
+		wanted += len(p.p)
+	}
+	return wanted < len(b.pieces)*pageSize/16
+}
+
 // batches are used again, so that reading what is in memory allocates nothing.
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
@@ -184,7 +194,7 @@ func (o *Object) holdAll(b *batch, places *int64) {
 func (o *Object) askFor(b *batch, places *int64) (far bool, err error) {
 	slices.Sort(b.missing)
 	b.missing = slices.Compact(b.missing)
-	r, err := o.order(b.missing, nil)
+	r, err := o.order(b.missing, nil, b.scattered())
 	if err != nil {
 		return false, err
 	}

@@ -120,3 +120,19 @@ func TestForeign(t *testing.T) {
 		t.Error("a link is written through")
 	}
 }
+
+// Catches a cleaner of the directory that takes a file away as it is made, and so ends keeping pages for half a
+// minute.
+func TestPutInPlaceAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "4f", "file")
+	tries := 0
+	err := putInPlace(path, func(temporary string) error {
+		if tries++; tries < 3 { // It was made, and is gone with its directory.
+			return os.Remove(filepath.Dir(temporary))
+		}
+		return os.WriteFile(temporary, nil, 0o600)
+	})
+	if _, there := os.Stat(path); err != nil || there != nil {
+		t.Errorf("%v, %v", err, there)
+	}
+}

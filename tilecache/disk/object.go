@@ -345,6 +345,9 @@ func (o *Object) find() (*file, error) {
 func (o *Object) create() (*file, error) {
 	var f *os.File
 	err := putInPlace(o.path(), func(temporary string) (err error) {
+		if f != nil { // that was taken away as it was made
+			f.Close()
+		}
 		f, err = os.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if err == nil {
 			_, err = f.WriteAt(o.id.header, 0)
@@ -376,17 +379,17 @@ func putInPlace(path string, make func(temporary string) error) error {
 	_, _ = rand.Read(random[:]) // It does not fail.
 	temporary := filepath.Join(dir, "new-"+hex.EncodeToString(random[:]))
 	var err error
-	// Another process may remove the directory while it is empty.
+	// Another process may remove the directory while it is empty, and a cleaner what is in it.
 	for range 3 {
 		if err = os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		if err = make(temporary); !errors.Is(err, fs.ErrNotExist) {
+		if err = make(temporary); err == nil {
+			err = os.Rename(temporary, path)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
-	}
-	if err == nil {
-		err = os.Rename(temporary, path)
 	}
 	if err != nil {
 		os.Remove(temporary)
