@@ -38,6 +38,7 @@ func (w *world) changed(t *testing.T, etag bool) {
 		t.Fatal(err)
 	}
 	defer held.Close()
+	s.sees(t)
 	c := s.clients(t, 10*time.Second, unix.ESTALE)
 	stop := c.start()
 	time.Sleep(time.Second)
@@ -75,6 +76,14 @@ func (w *world) changed(t *testing.T, etag bool) {
 
 const changedStore = "v1/tiles/2024/grid_2.95_87.95.zarr"
 
+// sees reads something of the tile that is to change. What a tile was before it was first read, nobody can say.
+func (s *stack) sees(t *testing.T) {
+	t.Helper()
+	if err := s.readOnce(changedStore+"/embeddings/c/0/0/0", make([]byte, 1), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // rewrite changes the values of a tile, where it is served from.
 func (w *world) rewrite(t *testing.T, bucket, dir string, etag bool) {
 	t.Helper()
@@ -111,6 +120,7 @@ func (w *world) deleted(t *testing.T) {
 	}
 	w.gateway.Bucket("deletes", dir, true)
 	s := w.mount(t, stackConfig{patience: quick, bucket: "deletes", disk: 1 << 20})
+	s.sees(t)
 	c := s.clients(t, 10*time.Second, unix.ESTALE)
 	stop := c.start()
 	time.Sleep(500 * time.Millisecond)

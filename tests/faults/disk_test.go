@@ -98,16 +98,18 @@ func (w *world) damaged(t *testing.T) {
 	}
 	time.Sleep(500 * time.Millisecond)
 	stop := vandal(t, cache)
-	time.Sleep(2500 * time.Millisecond)
+	time.Sleep(2 * time.Second)
+	for _, s := range stacks {
+		if !soon(func() bool { kept := s.disk.Stats(); return kept.Hits > 0 && kept.DamagedPages > 0 }) {
+			t.Errorf("the cache was not used, or nothing was found damaged: %+v", s.disk.Stats())
+		}
+	}
 	t.Logf("%d times damaged", stop())
 	for _, stop := range stops {
 		stop()
 	}
 	for _, s := range stacks {
 		s.readsRight(t)
-		if kept := s.disk.Stats(); kept.Hits == 0 || kept.DamagedPages == 0 {
-			t.Errorf("the cache was not used, or nothing was found damaged: %+v", kept)
-		}
 	}
 }
 
@@ -204,10 +206,12 @@ func TestFullDisk(t *testing.T) {
 	t.Run("reads", func(t *testing.T) {
 		s := w.mount(t, stackConfig{patience: quick, cacheDir: cache, disk: 64 << 20})
 		c := s.clients(t, 5*time.Second)
-		c.read(2 * time.Second)
-		if kept := s.disk.Stats(); kept.WriteFailures == 0 || kept.BytesWritten == 0 {
-			t.Errorf("the disk was not used, or not full: %+v", kept)
+		stop := c.start()
+		time.Sleep(2 * time.Second)
+		if !soon(func() bool { kept := s.disk.Stats(); return kept.BytesWritten > 0 && kept.WriteFailures > 0 }) {
+			t.Errorf("the disk was not used, or not full: %+v", s.disk.Stats())
 		}
+		stop()
 		s.readsRight(t)
 	})
 	before.isBack(t)

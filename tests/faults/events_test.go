@@ -190,13 +190,13 @@ func (w *world) mute(t *testing.T) {
 	s.readsRight(t)
 
 	s.line.set(t, nothingComes)
-	s.killed(t, time.Second*slower, 300*time.Millisecond)
+	s.killClients(t, time.Second*slower, 300*time.Millisecond)
 	s.line.set(t)
 	s.readsRight(t)
 }
 
-// killed has clients of their own processes read, and kills them after a pause: they must be gone at once.
-func (s *stack) killed(t *testing.T, within, pause time.Duration) {
+// killClients has clients of their own processes read, and kills them after a pause: they must be gone at once.
+func (s *stack) killClients(t *testing.T, within, pause time.Duration) {
 	t.Helper()
 	var clients []*exec.Cmd
 	for range 4 {
@@ -265,7 +265,7 @@ func (w *world) nameless(t *testing.T) {
 		allowed []unix.Errno
 	}{
 		{failing, 1500 * time.Millisecond, nil}, // is waited out
-		{unknown, time.Second, []unix.Errno{unix.EIO}},
+		{unknown, time.Second * slower, []unix.Errno{unix.EIO}},
 		{mute, 5 * time.Second, []unix.Errno{unix.EIO}},
 	} {
 		c := s.clients(t, deadWithin(quick), phase.allowed...)

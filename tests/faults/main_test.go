@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -49,4 +50,16 @@ func together(t *testing.T, tests []test) {
 	}
 	running.Wait()
 	before.isBack(t)
+}
+
+// soon waits until something is so that takes some time on a busy machine.
+func soon(is func() bool) bool {
+	for until := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if is() {
+			return true
+		}
+		if time.Now().After(until) {
+			return false
+		}
+	}
 }

@@ -179,6 +179,12 @@ func TestFaultyReads(t *testing.T) {
 			if !bytes.Equal(room[:20], room[40:]) || room[0] != 0xEE || room[40] != 0xEE {
 				t.Error("bytes are written outside the range")
 			}
+			if n < 0 || n > 20 || !bytes.Equal(room[20:20+n], right[:n]) {
+				t.Errorf("%d bytes that are said to be right are not", n)
+			}
+			if test.name == "a short body" && n != 10 {
+				t.Errorf("%d bytes of 10 that came are said to be right", n)
+			}
 			if test.says == "" {
 				if n != 20 || err != nil || !bytes.Equal(room[20:40], right) {
 					t.Errorf("%d, %v, %x", n, err, room[20:40])

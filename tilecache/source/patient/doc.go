@@ -16,6 +16,7 @@
 //	  -> patience  a time for the whole call: 60 s, and more for many bytes.
 //	  -> retry     after a failure, after a pause: twice as long each time, a random part of it, and
 //	               what the server asks for. A server that asks for more than is left ends the call.
+//	               Of a read only what has not come yet is asked for again (Progressive objects).
 //	  -> place     64 requests at once; first come, first served.
 //	  -> request   with a watch, which ends it when it is too slow.
 //	       -> second request   beside one that takes 3 times what it should, and more than 200 ms

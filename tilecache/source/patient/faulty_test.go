@@ -28,6 +28,7 @@ type fault struct {
 	err   error         // instead of an answer
 	deaf  time.Duration // how long the end of the context goes unnoticed
 	slow  time.Duration // between the quarters of what is read
+	ends  int           // the connection ends after so many bytes; 0: it does not
 	blind time.Duration // before anything comes, whatever the context says
 	panic any
 }
@@ -174,6 +175,15 @@ func (o *object) ReadAtProgress(ctx context.Context, p []byte, off int64, came f
 	}
 	if err != nil {
 		return 0, err
+	}
+	if 0 < f.ends && f.ends < len(p) {
+		n, err := o.Object.ReadAt(ctx, p[:f.ends], off)
+		if err == nil {
+			err = &source.Transient{Err: errRefused}
+		}
+		came(n)
+		p[n] ^= 0xA5
+		return n, err
 	}
 	if f.slow > 0 {
 		for range 4 {

@@ -21,7 +21,7 @@ type Progressive interface {
 	source.Object
 
 	// ReadAtProgress is ReadAt, and calls came whenever bytes have come, with how many; not after it
-	// returned.
+	// returned. Where it fails, the first n bytes of p are right: another request asks for the others.
 	ReadAtProgress(ctx context.Context, p []byte, off int64, came func(n int)) (int, error)
 }
 
@@ -67,6 +67,7 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		return o.inner.ReadAt(ctx, p, off) // This takes no request, and says nothing of the source.
 	}
 	s := o.source
+	here := 0 // bytes of p that came with requests that failed after them
 	got, err := call(ctx, s, &request[[]byte]{
 		verb:     "read",
 		name:     o.name,
@@ -74,10 +75,17 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		bytes:    bytes,
 		limit:    s.cfg.FirstByte + s.cfg.transfer(bytes),
 		patience: s.cfg.Patience + s.cfg.transfer(bytes),
-		send:     func(ctx context.Context, w *watch) ([]byte, error) { return p, o.fill(ctx, p, off, w) },
+		send: func(ctx context.Context, w *watch) ([]byte, error) {
+			n, err := o.fill(ctx, p[here:], off+int64(here), w)
+			if err != nil {
+				here += min(n, len(p)-here-1)
+			}
+			return p, err
+		},
 		again: func(ctx context.Context, w *watch) ([]byte, error) {
 			own := make([]byte, len(p))
-			return own, o.fill(ctx, own, off, w)
+			_, err := o.fill(ctx, own, off, w)
+			return own, err
 		},
 		buffer: bytes,
 		drop:   func([]byte) {},
@@ -94,20 +102,22 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// fill is one request.
-func (o *object) fill(ctx context.Context, p []byte, off int64, w *watch) error {
-	var n int
-	var err error
-	if shows, ok := o.inner.(Progressive); ok {
+// fill is one request. Where it fails, the first n bytes of p are right.
+func (o *object) fill(ctx context.Context, p []byte, off int64, w *watch) (n int, err error) {
+	shows, ok := o.inner.(Progressive)
+	if ok {
 		w.expectBytes()
 		n, err = shows.ReadAtProgress(ctx, p, off, w.came)
 	} else {
 		n, err = o.inner.ReadAt(ctx, p, off)
 	}
-	if err == nil && n != len(p) {
-		err = fmt.Errorf("read %s: %d bytes at %d came for %d: %w", o.name, n, off, len(p), io.ErrUnexpectedEOF)
+	switch {
+	case err == nil && n != len(p):
+		return 0, fmt.Errorf("read %s: %d bytes at %d came for %d: %w", o.name, n, off, len(p), io.ErrUnexpectedEOF)
+	case err != nil && !ok:
+		return 0, err
 	}
-	return err
+	return n, err
 }
 
 // Close ends the object: later calls fail. Where reads are under way the source's object is closed

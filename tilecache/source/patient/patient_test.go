@@ -98,6 +98,28 @@ func TestRetries(t *testing.T) {
 	}
 }
 
+// Catches a read that never ends well, as each of its connections ends before all of its bytes came: over such
+// a line a long request must go on where the one before it ended.
+func TestRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, objects := newFaulty(func(op, _ string, _ int) fault {
+			if op == "read" {
+				return fault{ends: 10_000}
+			}
+			return fault{}
+		})
+		s := ask(t, src, patient.Config{})
+		o := open(t, s, "b")
+		p := make([]byte, 95_000)
+		if n, err := o.ReadAt(t.Context(), p, 5); n != len(p) || err != nil || !bytes.Equal(p, objects["b"][5:95_005]) {
+			t.Errorf("%d, %v, or other bytes", n, err)
+		}
+		if st := s.Stats(); st.Retries != 9 {
+			t.Errorf("%d retries", st.Retries)
+		}
+	})
+}
+
 // Catches answers that are taken for trouble: asked for again, or held against the source.
 func TestAnswers(t *testing.T) {
 	for kind, answer := range map[string]error{

@@ -124,7 +124,8 @@ func (o *object) open(ctx context.Context, prefix int) error {
 		return err
 	}
 	o.prefix = make([]byte, want)
-	return a.read(ctx, o.prefix, nil)
+	_, err = a.read(ctx, o.prefix, nil)
+	return err
 }
 
 // openEmpty: no range of an empty object can be had, so what it is must be asked.
@@ -180,34 +181,34 @@ func (r progress) Read(p []byte) (int, error) {
 }
 
 // read fills p, the whole of the range that the answer has; came, if not nil, is told of its bytes as
-// they come.
-func (a *Answer) read(ctx context.Context, p []byte, came func(n int)) error {
+// they come. Where it fails, the first n bytes of p are those of the range.
+func (a *Answer) read(ctx context.Context, p []byte, came func(n int)) (n int, err error) {
 	if a.Length >= 0 && a.Length != int64(len(p)) {
-		return fmt.Errorf("the server sends %d bytes and calls them a range of %d", a.Length, len(p))
+		return 0, fmt.Errorf("the server sends %d bytes and calls them a range of %d", a.Length, len(p))
 	}
 	body := io.Reader(a.Body)
 	if came != nil {
 		body = progress{body, came}
 	}
-	n, err := io.ReadFull(body, p)
+	n, err = io.ReadFull(body, p)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return n, ctx.Err()
 		}
-		return &source.Transient{Err: fmt.Errorf("the answer broke off after %d of %d bytes", n, len(p))}
+		return n, &source.Transient{Err: fmt.Errorf("the answer broke off after %d of %d bytes", n, len(p))}
 	}
 	if err != nil {
-		return Explain(ctx, err)
+		return n, Explain(ctx, err)
 	}
 	if a.Length >= 0 {
-		return nil
+		return n, nil
 	}
 	// Only the end of a body without a length shows that it was no longer.
 	var more [1]byte
 	if n, _ := io.ReadFull(a.Body, more[:]); n > 0 {
-		return fmt.Errorf("the server sends more bytes than the %d it calls a range", len(p))
+		return 0, fmt.Errorf("the server sends more bytes than the %d it calls a range", len(p))
 	}
-	return nil
+	return n, nil
 }
 
 func (o *object) Info() source.Info { return o.info }
@@ -220,7 +221,8 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 }
 
 // ReadAtProgress is ReadAt, and calls came whenever bytes have come, with how many, so that a server
-// that stalls is noticed before the time for all of them is up.
+// that stalls is noticed before the time for all of them is up. Where it fails, the first n bytes of p are right
+// all the same.
 func (o *object) ReadAtProgress(ctx context.Context, p []byte, off int64, came func(n int)) (int, error) {
 	if err := o.Check(ctx); err != nil {
 		return 0, err
@@ -236,13 +238,14 @@ func (o *object) ReadAtProgress(ctx context.Context, p []byte, off int64, came f
 	case n == 0:
 		return 0, nil
 	}
-	if err := o.read(ctx, p, off, came); err != nil {
-		return 0, fmt.Errorf("read %s: %w", o.path(), err)
+	got, err := o.read(ctx, p, off, came)
+	if err != nil {
+		return got, fmt.Errorf("read %s: %w", o.path(), err)
 	}
-	return len(p), nil
+	return got, nil
 }
 
-func (o *object) read(ctx context.Context, p []byte, off int64, came func(n int)) error {
+func (o *object) read(ctx context.Context, p []byte, off int64, came func(n int)) (int, error) {
 	req := Request{Name: o.name, Off: off, Len: int64(len(p)), IfMatch: o.info.ETag}
 	if req.IfMatch == "" {
 		// Servers that count in less than seconds have a time that is after the one they told. The
@@ -254,34 +257,34 @@ func (o *object) read(ctx context.Context, p []byte, off int64, came func(n int)
 		var refused *Failure
 		switch {
 		case errors.Is(err, source.ErrChanged):
-			return o.changed("the server has another state of it")
+			return 0, o.changed("the server has another state of it")
 		case errors.Is(err, fs.ErrNotExist):
-			return o.changed("it was deleted or moved")
+			return 0, o.changed("it was deleted or moved")
 		case errors.As(err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable:
-			return o.changed(fmt.Sprintf("it had %d bytes, now fewer", o.info.Size))
+			return 0, o.changed(fmt.Sprintf("it had %d bytes, now fewer", o.info.Size))
 		}
-		return err
+		return 0, err
 	}
 	defer a.Body.Close()
 	if a.ContentRange == "" && a.Length == 0 {
-		return o.changed("it is empty")
+		return 0, o.changed("it is empty")
 	}
 	first, last, size, err := a.span()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	etag := StrongETag(a.ETag)
 	switch {
 	case size != o.info.Size:
-		return o.changed(fmt.Sprintf("it had %d bytes, now %d", o.info.Size, size))
+		return 0, o.changed(fmt.Sprintf("it had %d bytes, now %d", o.info.Size, size))
 	case o.info.ETag != "" && etag == "", o.info.ETag == "" && a.ModTime.IsZero():
-		return errors.New("the server does not say of which state of the object the range is (ETag, Last-Modified)")
+		return 0, errors.New("the server does not say of which state of the object the range is (ETag, Last-Modified)")
 	case o.info.ETag != "" && etag != o.info.ETag:
-		return o.changed("its ETag is another")
+		return 0, o.changed("its ETag is another")
 	case o.info.ETag == "" && !a.ModTime.Equal(o.info.ModTime):
-		return o.changed("it was written to")
+		return 0, o.changed("it was written to")
 	case first != off || last != off+req.Len-1:
-		return fmt.Errorf("the server sends bytes %d to %d where %d to %d were asked for", first, last, off, off+req.Len-1)
+		return 0, fmt.Errorf("the server sends bytes %d to %d where %d to %d were asked for", first, last, off, off+req.Len-1)
 	}
 	return a.read(ctx, p, came)
 }
