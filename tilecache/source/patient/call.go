@@ -104,8 +104,8 @@ func (t *tries[T]) once(ctx context.Context, s *Source, r *request[T]) error {
 		return o.err // The context has ended, and the retries with it.
 	}
 	t.last = notOfContext(o.err)
-	if askedFor(o.err) > r.patience-time.Since(t.began) {
-		t.last = fmt.Errorf("it asks to be left alone for %v: %w", askedFor(o.err), t.last)
+	if after := askedFor(o.err); after > 0 && after > r.patience-time.Since(t.began) {
+		t.last = fmt.Errorf("it asks to be left alone for %v: %w", after, t.last)
 		return nil
 	}
 	return o.err
