@@ -33,18 +33,39 @@ type aheadReads struct {
 	s       *Server
 	ctx     context.Context // ends with close
 	cancel  context.CancelFunc
-	buffers chan []byte // those not in use; nil where one was not needed yet
 	running sync.WaitGroup
 	reading atomic.Int32 // reads by the tree now, for requests and ahead of them
+
+	mu      sync.Mutex // guards buffers
+	buffers [][]byte   // those not in use; nil where one was not needed yet
 }
 
 func newAheadReads(s *Server) *aheadReads {
-	r := &aheadReads{s: s, buffers: make(chan []byte, aheadBuffers)}
+	r := &aheadReads{s: s, buffers: make([][]byte, aheadBuffers)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
-	for range aheadBuffers {
-		r.buffers <- nil
-	}
 	return r
+}
+
+// take gives the buffer that was given back last, which a processor's cache may still hold; ok is false where
+// all are in use.
+func (r *aheadReads) take() (buf []byte, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := len(r.buffers) - 1
+	if last < 0 {
+		return nil, false
+	}
+	buf, r.buffers = r.buffers[last], r.buffers[:last]
+	if buf == nil {
+		buf = make([]byte, maxRead)
+	}
+	return buf, true
+}
+
+func (r *aheadReads) giveBack(buf []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.buffers = append(r.buffers, buf[:maxRead])
 }
 
 // close ends what is under way. Nothing is served any more.
@@ -128,18 +149,13 @@ func (r *aheadReads) start(h *handle, off int64, n int) *aheadPart {
 	if int(r.reading.Load())+1 >= runtime.GOMAXPROCS(0) {
 		return nil
 	}
-	var buf []byte
-	select {
-	case buf = <-r.buffers:
-	default:
+	buf, ok := r.take()
+	if !ok {
 		return nil
 	}
 	if !h.n.g.users.enter() { // which the reading leaves, maybe after the handle
-		r.buffers <- buf
+		r.giveBack(buf)
 		return nil
-	}
-	if buf == nil {
-		buf = make([]byte, maxRead)
 	}
 	p := &aheadPart{from: r, off: off, data: buf[:n], done: make(chan struct{})}
 	p.users.Store(2)
@@ -184,12 +200,14 @@ func (p *aheadPart) drop() {
 
 func (p *aheadPart) leave() {
 	if p.users.Add(-1) == 0 {
-		p.from.buffers <- p.data[:maxRead]
+		p.from.giveBack(p.data)
 	}
 }
 
-// A part is the reply it was read for: its buffer is in use until that is written.
+// A part is the reply it was read for: its buffer is in use until that is written. Of what has Slices go-fuse
+// calls Done after it has written them; of what only has Bytes before, when another read may fill the buffer.
 
-func (p *aheadPart) Bytes([]byte) ([]byte, fuse.Status) { return p.data, fuse.OK }
+func (p *aheadPart) Slices() ([][]byte, fuse.Status)    { return [][]byte{p.data}, fuse.OK }
+func (p *aheadPart) Bytes([]byte) ([]byte, fuse.Status) { return nil, fuse.EIO }
 func (p *aheadPart) Size() int                          { return len(p.data) }
 func (p *aheadPart) Done()                              { p.drop() }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -20,6 +21,9 @@ const (
 
 	// blockSize is st_blksize, what programs read at once that have no wish of their own.
 	blockSize = 128 << 10
+
+	// worthKeeping is how much of a file is read once more around the page cache before it is read through it.
+	worthKeeping = 1 << 20
 )
 
 // lseek(2)
@@ -31,6 +35,9 @@ const (
 // fileState is what is remembered of a file while the kernel knows it.
 type fileState struct {
 	answered atomic.Int64 // bytes this process gave to handles now closed
+	again    atomic.Int64 // bytes it gave once more
+	given    givenBlocks  // where requests began that it answered
+	checked  atomic.Int64 // nanoseconds from epoch to when the file was last found to be as it was
 
 	size int64 // when it was looked up; of a file that may become hot it does not change
 	heat       // of such a file; guarded by hot.mu
@@ -116,12 +123,38 @@ func (n *fileNode) open(ctx context.Context) (*handle, uint32) {
 
 // bigFile says how a file of directFrom and more is opened that gets no hot copy: around the page
 // cache, which is the quickest way to read it once; through it, so that the kernel keeps what it has
-// room for, when it was read about half or more before. Bytes that may be stale are read around it.
+// room for, when it was read about half or more before, or parts of it again: a shard of 2 GiB, of which
+// the same windows are read each day. Bytes that may be stale are read around it.
 func (n *fileNode) bigFile(ctx context.Context) uint32 {
-	if n.state.answered.Load() < n.file.Attr().Size/2 || n.s.check(ctx, n.file) != nil {
+	st := n.state
+	if st.answered.Load() < n.file.Attr().Size/2 && st.again.Load() < worthKeeping {
 		return fuse.FOPEN_DIRECT_IO
 	}
+	now := int64(time.Since(epoch))
+	if last := st.checked.Load(); last == 0 || now-last > int64(maxUnlooked) {
+		if n.s.check(ctx, n.file) != nil {
+			return fuse.FOPEN_DIRECT_IO
+		}
+		st.checked.Store(now)
+	}
 	return fuse.FOPEN_KEEP_CACHE
+}
+
+// epoch is what times are counted from, so that they fit an atomic and never go back.
+var epoch = time.Now()
+
+// givenBlocks are the blocks of a file in which requests began that were answered around the page cache, a
+// bit for each. It takes 2 KiB for a shard of 2 GiB, from its first such request on.
+type givenBlocks struct {
+	once sync.Once
+	bits []atomic.Uint64
+}
+
+// add tells whether a request began in the block of an offset before.
+func (g *givenBlocks) add(off, size int64) bool {
+	g.once.Do(func() { g.bits = make([]atomic.Uint64, (size+blockSize*64-1)/(blockSize*64)) })
+	bit := uint64(1) << (off / blockSize % 64)
+	return g.bits[off/(blockSize*64)].Or(bit)&bit != 0
 }
 
 // check asks a file that can tell whether kept bytes are still its own. A panic is an answer too, as
@@ -249,8 +282,12 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 		}
 		return nil, errno
 	}
-	s.bytes.Add(int64(result.Size()))
-	h.read.Add(int64(result.Size()))
+	n := int64(result.Size())
+	s.bytes.Add(n)
+	h.read.Add(n)
+	if h.direct && n > 0 && h.n.state.given.add(off, h.size) {
+		h.n.state.again.Add(n)
+	}
 	return result, 0
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"time"
 
 	"github.com/tesserafs/tesserafs/vfs"
 )
@@ -15,17 +16,39 @@ import (
 // first.
 const fillStep = 2 << 20
 
+// quietFor is how long nobody has read when files are copied that were read once. Between the processes of a
+// loop in a shell there is less.
+const quietFor = 250 * time.Millisecond
+
 // run is the filler.
 func (h *hot) run(ctx context.Context) {
 	defer close(h.done)
 	buf := make([]byte, fillStep)
+	var waiting *fileNode     // until nobody reads
+	var tick <-chan time.Time // when that is looked at
+	reads := int64(-1)        // how many there were before
 	for {
+		later := h.later
+		if waiting != nil {
+			later = nil
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case n := <-h.queue:
 			h.fill(ctx, n, buf)
+			continue
+		case waiting = <-later:
+		case <-tick:
 		}
+		if now := h.reads(); now != reads {
+			reads, tick = now, time.After(quietFor)
+			continue
+		}
+		if h.takeLater(waiting) {
+			h.fill(ctx, waiting, buf)
+		}
+		waiting, tick = nil, nil
 	}
 }
 
@@ -39,10 +62,7 @@ func (h *hot) fill(ctx context.Context, n *fileNode, buf []byte) {
 	if using {
 		defer n.g.users.leave()
 	}
-	if !using || !h.admit(n, size) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		t.queued = false
+	if !h.admit(n, size, using) {
 		return
 	}
 	file, err := h.copy(ctx, n, size, buf)

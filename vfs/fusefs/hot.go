@@ -13,9 +13,6 @@ import (
 )
 
 const (
-	// hotOpens is how often a file is opened before it is copied.
-	hotOpens = 2
-
 	// hotAge is the number of opens, of all files, after which those before count half.
 	hotAge = 4096
 
@@ -35,11 +32,14 @@ type hot struct {
 	budget int64
 	files  *copyFiles
 	queue  chan *fileNode // files to copy
+	later  chan *fileNode // files to copy when nobody reads
+	reads  func() int64   // how many reads there were
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the filler has ended
 
 	mu     sync.Mutex // guards what follows, and the heat of every file
 	used   int64      // bytes of copies, and of those being made
+	queued int64      // bytes of files in the queue
 	copies map[*hotCopy]struct{}
 	opens  uint64
 }
@@ -57,6 +57,7 @@ type heat struct {
 	age    uint64 // when count was last brought up to date
 	read   int64  // bytes this process answered
 	queued bool   // is in the queue, or being copied
+	later  bool   // is to be copied when nobody reads
 	barred bool   // never again: a read of it failed, or it has changed
 	full   bool   // there was no room for a copy when it was last asked for
 
@@ -76,7 +77,7 @@ type hotCopy struct {
 }
 
 // newHot returns nil where the kernel or the lack of privilege forbid passthrough.
-func newHot(server *fuse.Server, budget int64, log *slog.Logger) *hot {
+func newHot(server *fuse.Server, budget int64, reads func() int64, log *slog.Logger) *hot {
 	files := newCopyFiles(server)
 	if err := files.probe(); err != nil {
 		files.close()
@@ -86,7 +87,8 @@ func newHot(server *fuse.Server, budget int64, log *slog.Logger) *hot {
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &hot{
 		log: log, budget: budget, files: files, cancel: cancel,
-		queue: make(chan *fileNode, 64), done: make(chan struct{}),
+		queue: make(chan *fileNode, 64), later: make(chan *fileNode, 64), reads: reads,
+		done:   make(chan struct{}),
 		copies: map[*hotCopy]struct{}{},
 	}
 	go h.run(ctx)
@@ -209,22 +211,50 @@ func (h *hot) bring(t *heat) {
 	t.age = now
 }
 
-// consider queues a file to be copied if it is worth it: opened before, and read about half or more.
+// consider has a file copied if that is worth it: it was read about half or more, and opened again. One
+// that was opened once is copied when nobody reads, as long as there is room: it is likely to be
+// read again.
 func (h *hot) consider(n *fileNode) {
 	t := &n.state.heat
 	size := n.state.size
-	if t.queued || t.barred || n.replaced() || t.copy != nil || t.count < hotOpens || t.read < size/2 {
+	if t.queued || t.barred || n.replaced() || t.copy != nil || t.read < size/2 {
 		return
 	}
-	if _, ok := h.room(t, size); !ok {
+	again := t.count > 1
+	if t.later && !again {
+		return
+	}
+	if _, ok := h.room(t, size+h.queued); !ok {
 		t.full = true
 		return
 	}
+	queue := h.later
+	if again {
+		queue = h.queue
+	}
 	select {
-	case h.queue <- n:
-		t.queued = true
+	case queue <- n:
+		t.full = false
+		if t.later = !again; again {
+			t.queued = true
+			h.queued += size
+		}
 	default: // the filler has enough to do; a later open asks again
 	}
+}
+
+// takeLater moves a file that waited for nobody to read into the place of one that comes from the queue,
+// unless it has gone there meanwhile.
+func (h *hot) takeLater(n *fileNode) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := &n.state.heat
+	if !t.later {
+		return false
+	}
+	t.later, t.queued = false, true
+	h.queued += n.state.size
+	return true
 }
 
 func (h *hot) drop(t *heat) {
@@ -243,13 +273,13 @@ func (h *hot) unref(c *hotCopy) {
 }
 
 // room tells whether there is room for a copy, and which copies must make way for it: those that
-// nobody reads, and that were opened less often of late. So reading once through more files than fit
-// leaves in place what is read again and again.
+// nobody reads, and that were opened less often of late, by two at least. So reading through more files
+// than fit, once or again and again, leaves in place what is there.
 func (h *hot) room(want *heat, size int64) (victims []*hotCopy, ok bool) {
 	for c := range h.copies {
 		t := &c.node.state.heat
 		h.bring(t)
-		if c.refs == 1 && t.copy == c && t.count < want.count {
+		if c.refs == 1 && t.copy == c && t.count+1 < want.count {
 			victims = append(victims, c)
 		}
 	}
@@ -266,14 +296,17 @@ func (h *hot) room(want *heat, size int64) (victims []*hotCopy, ok bool) {
 	return victims, room >= size
 }
 
-// admit makes room for a copy and reserves it, if there is any.
-func (h *hot) admit(n *fileNode, size int64) bool {
+// admit takes a file from the queue, makes room for its copy and reserves it, if there is any and the
+// file is in use.
+func (h *hot) admit(n *fileNode, size int64, using bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.queued -= size
 	want := &n.state.heat
 	h.bring(want)
 	victims, ok := h.room(want, size)
-	if want.full = !ok; !ok {
+	if want.full = !ok; !ok || !using {
+		want.queued = false
 		return false
 	}
 	for _, c := range victims {

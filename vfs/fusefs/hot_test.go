@@ -315,19 +315,19 @@ func TestHotAge(t *testing.T) {
 	h.copies[c] = struct{}{}
 	old.state.heat = heat{copy: c, count: 1000}
 	young.state.heat = heat{count: 3}
-	if h.admit(young, 10) {
+	if h.admit(young, 10, true) {
 		t.Error("a file opened 3 times drives out one opened 1000 times")
 	}
 	h.opens += 8 * hotAge
 	h.bring(&young.state.heat)
 	young.state.count = 5 // of late
-	if h.admit(young, 11) {
+	if h.admit(young, 11, true) {
 		t.Error("more is admitted than fits")
 	}
 	if old.state.copy == nil {
 		t.Error("a copy made way for what does not fit")
 	}
-	if !h.admit(young, 10) || h.used != 10 || len(h.copies) != 0 || old.state.copy != nil {
+	if !h.admit(young, 10, true) || h.used != 10 || len(h.copies) != 0 || old.state.copy != nil {
 		t.Errorf("1000 opens long ago outweigh 5 of late: %+v", h)
 	}
 	if old.state.count != 3 {
