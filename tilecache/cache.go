@@ -138,6 +138,9 @@ func New(src source.Source, cfg Config) *Cache {
 	return c
 }
 
+// Distant says whether objects are read by pages, because asking their source for them takes long.
+func (c *Cache) Distant() bool { return c.pages != nil }
+
 // keepPages divides the memory: a quarter for requests under way and what waits to be written to
 // disk, the rest for pages.
 func (c *Cache) keepPages(cfg Config) {

@@ -102,6 +102,9 @@ func (c *copies) ask(ctx context.Context, name string) (*answer, error) {
 
 // askSource asks which state the source has, and fetches it unless it is kept.
 func (c *copies) askSource(ctx context.Context, name string) (*answer, error) {
+	if k, err := c.unchanged(ctx, name); k != nil || err != nil {
+		return &answer{obj: k}, err
+	}
 	obj, err := c.src.Open(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, source.ErrUnavailable) {
 		if c.dir != "" {
@@ -130,6 +133,32 @@ func (c *copies) askSource(ctx context.Context, name string) (*answer, error) {
 		return nil, err
 	}
 	return &answer{obj: k}, nil
+}
+
+// unchanged is the copy of what the source still has, where it can be asked for no more than that; nil
+// where it has something else, or nothing, or nothing is kept.
+func (c *copies) unchanged(ctx context.Context, name string) (*kept, error) {
+	src, ok := c.src.(source.Revalidator)
+	if !ok || c.dir == "" {
+		return nil, nil
+	}
+	k, err := c.load(ctx, name, nil)
+	if k == nil || err != nil {
+		return nil, err
+	}
+	same := false
+	if !k.header.Absent {
+		same, err = src.Unchanged(ctx, name, k.header.info())
+	}
+	if same {
+		c.confirm(c.place(name))
+		return k, nil
+	}
+	k.Close()
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil // which opening it finds too
+	}
+	return nil, err
 }
 
 // localError is a failure of this machine to keep a copy, and not of the source.

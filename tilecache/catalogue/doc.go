@@ -89,8 +89,9 @@
 // # Elsewhere
 //
 // A manifest has 200 MB, so of a source elsewhere it is fetched once, into Config.Dir: by pieces of 8 MiB,
-// several at a time, each of the state that was opened (fetch.go). From then on opening an archive asks one
-// request about each manifest and registry, and fetches those whose size, time or ETag is another. Of
+// several at a time, each of the state that was opened (fetch.go). From then on opening an archive asks
+// about each manifest and registry with one request (If-None-Match, where the source has ETags; otherwise that
+// of opening it), and fetches those that are not what they were. Of
 // several processes one fetches and the others wait. A copy is one file with its own header and
 // checksum, put in place when it is whole and on the disk (kept.go): one that is damaged, cut or of another
 // version costs a fetch. Where no copy can be kept, objects are read from the source, each time.

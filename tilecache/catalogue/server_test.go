@@ -23,16 +23,18 @@ type server struct {
 	name     string
 	unlisted bool
 
-	mu      sync.Mutex // guards what follows
-	down    error      // of all calls
-	reads   error      // of reads
-	before  func(read int)
-	size    int64 // of all objects, if not 0
-	opened  []string
-	read    int   // reads
-	bytes   int64 // read
-	listed  int
-	prefixs int // bytes that opening brings along
+	mu     sync.Mutex // guards what follows
+	down   error      // of all calls
+	reads  error      // of reads
+	before func(read int)
+	size   int64 // of all objects, if not 0
+	opened []string
+	// revalidated are those that were asked for no more than whether they are what they were.
+	revalidated []string
+	read        int   // reads
+	bytes       int64 // read
+	listed      int
+	prefixs     int // bytes that opening brings along
 }
 
 func serve(src *memsource.Source) *server { return &server{Source: src, name: "s3://bucket/archive"} }
@@ -78,6 +80,18 @@ func (s *server) Open(ctx context.Context, name string) (source.Object, error) {
 	return o, nil
 }
 
+// Unchanged is a request as opening is one.
+func (s *server) Unchanged(ctx context.Context, name string, info source.Info) (bool, error) {
+	s.mu.Lock()
+	s.revalidated = append(s.revalidated, name)
+	down := s.down
+	s.mu.Unlock()
+	if down != nil {
+		return false, down
+	}
+	return s.Source.Unchanged(ctx, name, info)
+}
+
 type served struct {
 	source.Object
 	server *server
@@ -119,7 +133,7 @@ func (s *server) forget() (opened []string, reads int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	opened, reads = s.opened, s.read
-	s.opened, s.read, s.bytes, s.listed = nil, 0, 0, 0
+	s.opened, s.revalidated, s.read, s.bytes, s.listed = nil, nil, 0, 0, 0
 	slices.Sort(opened)
 	return opened, reads
 }

@@ -79,6 +79,15 @@ type Object interface {
 	Close() error
 }
 
+// Revalidator is a Source that says for less than an opening whether an object is still what it was.
+type Revalidator interface {
+	Source
+
+	// Unchanged is true where the object is of the state that info tells, and false where it is of
+	// another, or where that cannot be told. It fails as Open does.
+	Unchanged(ctx context.Context, name string, info Info) (bool, error)
+}
+
 // Prefixed is an Object whose opening brought its first bytes along.
 type Prefixed interface {
 	Object

@@ -134,6 +134,11 @@ func (s *Source) Open(ctx context.Context, name string) (source.Object, error) {
 	return web.Open(ctx, store{s}, name, s.cfg.PrefixBytes)
 }
 
+// Unchanged implements source.Revalidator, with one request.
+func (s *Source) Unchanged(ctx context.Context, name string, info source.Info) (bool, error) {
+	return web.Unchanged(ctx, store{s}, name, info)
+}
+
 // List always fails, with errors.ErrUnsupported: web servers have no listings that programs read.
 func (s *Source) List(ctx context.Context, name string, _ bool) ([]source.Entry, error) {
 	if err := web.CheckName(ctx, "list", name); err != nil {
@@ -160,6 +165,8 @@ func (s store) Get(ctx context.Context, req web.Request) (*web.Answer, error) {
 		header.Set("If-Match", req.IfMatch)
 	case !req.IfUnmodifiedSince.IsZero():
 		header.Set("If-Unmodified-Since", req.IfUnmodifiedSince.UTC().Format(http.TimeFormat))
+	case req.IfNoneMatch != "":
+		header.Set("If-None-Match", req.IfNoneMatch)
 	}
 	return s.do(ctx, http.MethodGet, req.Name, header)
 }

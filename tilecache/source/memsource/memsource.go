@@ -140,6 +140,20 @@ func (s *Source) Open(ctx context.Context, name string) (source.Object, error) {
 	return &object{source: s, name: name, content: c}, nil
 }
 
+// Unchanged implements source.Revalidator.
+func (s *Source) Unchanged(ctx context.Context, name string, info source.Info) (bool, error) {
+	if err := s.begin(ctx, name); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, ok := s.objects[name]
+	if !ok {
+		return false, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+	}
+	return info.ETag != "" && c.info.ETag == info.ETag, nil
+}
+
 // List says what lies under a directory, which is whatever a name goes through.
 func (s *Source) List(ctx context.Context, name string, withInfo bool) ([]source.Entry, error) {
 	if !fs.ValidPath(name) {

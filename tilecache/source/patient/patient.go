@@ -18,7 +18,7 @@ import (
 	"github.com/tesserafs/tesserafs/tilecache/source"
 )
 
-var _ source.Source = (*Source)(nil)
+var _ source.Revalidator = (*Source)(nil)
 
 // openBytes is what opening an object is taken to bring: the prefix that remote sources ask for.
 const openBytes = 32 << 10
@@ -83,6 +83,22 @@ func (s *Source) Open(ctx context.Context, name string) (source.Object, error) {
 		return &prefixed{o, p}, nil
 	}
 	return o, nil
+}
+
+// Unchanged asks the source, with retries; of one that cannot tell it is false. It is not sent twice.
+func (s *Source) Unchanged(ctx context.Context, name string, info source.Info) (bool, error) {
+	src, ok := s.src.(source.Revalidator)
+	if !ok {
+		return false, nil
+	}
+	return call(ctx, s, &request[bool]{
+		verb:     "ask for",
+		name:     name,
+		probe:    name,
+		limit:    s.cfg.FirstByte,
+		patience: s.cfg.Patience,
+		send:     func(ctx context.Context, _ *watch) (bool, error) { return src.Unchanged(ctx, name, info) },
+	})
 }
 
 // closeObject ends an object that nobody has read from, and which so has nothing to lose.

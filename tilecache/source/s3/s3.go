@@ -145,6 +145,11 @@ func (s *Source) Open(ctx context.Context, name string) (source.Object, error) {
 	return web.Open(ctx, store{s}, name, s.cfg.PrefixBytes)
 }
 
+// Unchanged implements source.Revalidator, with one request.
+func (s *Source) Unchanged(ctx context.Context, name string, info source.Info) (bool, error) {
+	return web.Unchanged(ctx, store{s}, name, info)
+}
+
 // Checksum is the CRC-64/NVME of a whole object as the server keeps it. ok is false where it keeps
 // none: S3 does of what was written with one, which is everything since December 2024.
 func (s *Source) Checksum(ctx context.Context, name string) (crc64nvme uint64, ok bool, err error) {
@@ -190,6 +195,8 @@ func (s store) Get(ctx context.Context, req web.Request) (*web.Answer, error) {
 		in.IfMatch = &req.IfMatch
 	case !req.IfUnmodifiedSince.IsZero():
 		in.IfUnmodifiedSince = &req.IfUnmodifiedSince
+	case req.IfNoneMatch != "":
+		in.IfNoneMatch = &req.IfNoneMatch
 	}
 	out, err := s.client.GetObject(ctx, in)
 	if err != nil {

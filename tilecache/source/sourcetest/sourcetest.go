@@ -63,6 +63,7 @@ func Test(t *testing.T, newSource func(t *testing.T, objects map[string][]byte) 
 		{"List", testList},
 		{"Changed", testChanged},
 		{"Appearing", testAppearing},
+		{"Unchanged", testUnchanged},
 		{"Cancelled", testCancelled},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, newSource) })
@@ -398,6 +399,42 @@ func testChanged(t *testing.T, newSource New) {
 				t.Errorf("the new state has the info of the old: %+v", x.Info())
 			}
 		})
+	}
+}
+
+// Catches a change that a source does not tell, one that is none, and absence told as either. For sources that
+// cannot tell there is nothing to hold.
+func testUnchanged(t *testing.T, newSource New) {
+	s, m := newSource(t, map[string][]byte{"x": pattern(100_000, 8), "y": {}})
+	src, ok := s.(source.Revalidator)
+	if !ok {
+		return
+	}
+	told := func(name string, info source.Info, want bool) {
+		t.Helper()
+		if got, err := src.Unchanged(t.Context(), name, info); got != want || err != nil {
+			t.Errorf("%s of %+v: unchanged %v, %v", name, info, got, err)
+		}
+	}
+	was := open(t, s, "x").Info()
+	if was.ETag == "" {
+		told("x", was, false)
+		return
+	}
+	told("x", was, true)
+	told("x", source.Info{Size: was.Size, ModTime: was.ModTime, ETag: `"another"`}, false)
+	told("x", source.Info{Size: was.Size, ModTime: was.ModTime}, false) // nothing to go by
+	m.Replace("x", pattern(100_000, 9))
+	told("x", was, false)
+	told("x", open(t, s, "x").Info(), true)
+	m.Delete("x")
+	if got, err := src.Unchanged(t.Context(), "x", was); got || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of what is deleted: unchanged %v, %v", got, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got, err := src.Unchanged(ctx, "y", was); got || !errors.Is(err, context.Canceled) {
+		t.Errorf("with an ended context: unchanged %v, %v", got, err)
 	}
 }
 

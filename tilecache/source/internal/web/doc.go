@@ -14,6 +14,8 @@
 //
 // An object with a strong ETag is pinned by it: each request carries If-Match, and the answer's
 // ETag must be the same. (If-Range would not do: the server answers 200 and another state's bytes.)
+// Whether a kept copy is still what there is is asked with If-None-Match (Unchanged).
+//
 // A weak ETag says that two states mean the same, not that their bytes are. An object that has a
 // weak one or none is pinned by Last-Modified and its size, with If-Unmodified-Since: a change
 // within the second in which the object was written, to another state of the same size, is not

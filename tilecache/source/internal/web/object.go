@@ -20,13 +20,14 @@ import (
 const DefaultPrefix = 32 << 10
 
 // Request is for a range of an object. IfMatch or else IfUnmodifiedSince asks for one state and no
-// other.
+// other, IfNoneMatch for any other than one.
 type Request struct {
 	Name              string
 	Off               int64
 	Len               int64 // above 0
 	IfMatch           string
 	IfUnmodifiedSince time.Time
+	IfNoneMatch       string
 }
 
 // Range is the value of the Range header.
@@ -85,6 +86,30 @@ func Open(ctx context.Context, store Store, name string, prefix int) (source.Obj
 		return nil, fmt.Errorf("open %s: %w", store.Path(name), err)
 	}
 	return o, nil
+}
+
+// Unchanged asks whether an object is still of a state, by its ETag (RFC 9110, 13.1.2). Weak ones do not
+// tell, as bytes may differ under them.
+func Unchanged(ctx context.Context, store Store, name string, info source.Info) (bool, error) {
+	if err := CheckName(ctx, "ask for", name); err != nil {
+		return false, err
+	}
+	etag := StrongETag(info.ETag)
+	if etag == "" {
+		return false, nil
+	}
+	a, err := store.Get(ctx, Request{Name: name, Len: 1, IfNoneMatch: etag})
+	var refused *Failure
+	switch {
+	case errors.As(err, &refused) && refused.Status == http.StatusNotModified:
+		return true, nil
+	case errors.As(err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable:
+		return false, nil // it is empty now; what was kept had an ETag of its own
+	case err != nil:
+		return false, fmt.Errorf("ask for %s: %w", store.Path(name), err)
+	}
+	a.Body.Close()
+	return false, nil
 }
 
 // object is one state of an object of a store.
