@@ -271,6 +271,8 @@ type view struct {
 	tiles []*loaded   // by index into the block's tiles; nil where a tile owns nothing
 	pins  []pinned    // their objects, likewise
 	rects []grid.Rect // what each really covers
+
+	distant bool // their source is
 }
 
 // pinned are the open objects of a tile; landmask is nil where there is none.
@@ -319,6 +321,8 @@ func (m *Mosaic) view(ctx context.Context, b *Block, window grid.Rect) (*view, e
 		tiles: make([]*loaded, len(b.Tiles)),
 		pins:  make([]pinned, len(b.Tiles)),
 		rects: b.Rects,
+
+		distant: m.objects.Distant(),
 	}
 	for again := true; again; {
 		again = false

@@ -29,7 +29,7 @@ func (m *Mosaic) Embeddings(ctx context.Context, b *Block, p []byte, off int64) 
 	defer v.release()
 	parts := v.parts(&r, func(from, to int64) { clear(p[from-off : to-off]) })
 	defer parts.free()
-	err = together(len(parts.tiles), func(i int) error {
+	err = v.together(len(parts.tiles), func(i int) error {
 		tile := parts.tiles[i]
 		name := b.Tiles[tile].Embeddings
 		if r.pixelBytes != grid.Bands {
@@ -70,7 +70,7 @@ func (m *Mosaic) Scales(ctx context.Context, b *Block, p []byte, off int64) erro
 	}
 	parts := v.parts(&r, func(from, to int64) { fill(out[from-r.off:to-r.off], outside) })
 	defer parts.free()
-	err = together(len(parts.tiles), func(i int) error {
+	err = v.together(len(parts.tiles), func(i int) error {
 		tile := parts.tiles[i]
 		return objectError(b.Tiles[tile].Scales, v.scales(ctx, tile, parts.pieces[i], out, r.off))
 	})
@@ -174,8 +174,8 @@ func (v *view) embeddings(ctx context.Context, tile int, pieces []piece, out []b
 	if known {
 		err = read()
 	} else {
-		// From a distant source both take one round trip.
-		err = together(2, func(i int) error {
+		// Of a distant source both take one round trip.
+		err = v.together(2, func(i int) error {
 			if i == 0 {
 				return read()
 			}
