@@ -1,4 +1,5 @@
 """`tesserafs points`: the pixel under each point of a table, whatever kind of file the table is."""
+import decimal
 import json
 import math
 import os
@@ -252,15 +253,21 @@ def test_other_columns_are_passed_on(few, tmp_path):
     """Catches a column that changes its type, its nulls or its text on the way."""
     times = pd.to_datetime(["2024-05-01T10:00:00Z", None, "2024-07-01"], format="ISO8601", utc=True)
     table = pd.DataFrame({"lon": [-35.95] * 3, "lat": [83.55] * 3, "n": pd.array([1, None, 3], "Int16"), "on": times,
-                          "kind": pd.Categorical(["a", "b", None]), "yes": [True, False, None], "tags": [["x"], [], None],
-                          "text": ["", None, "ä\n\"b\", c"]})
+                          "kind": pd.Categorical(["a", "b", None], ["b", "a"], ordered=True), "yes": [True, False, None],
+                          "tags": [["x"], [], None], "text": ["", None, "ä\n\"b\", c"], "share": np.array([0.1, np.nan, 1], "f4"),
+                          "box": [{"x": 1.5, "in": [True, None]}, None, {"x": None, "in": []}], "size": pd.array([1, None, 3], "UInt16"),
+                          "price": [decimal.Decimal("1.50"), None, decimal.Decimal(12)]})
     table.to_parquet(tmp_path / "points.parquet")
     points(few.root, tmp_path / "points.parquet", "-o", tmp_path / "out.parquet")
     before, after = pq.read_table(tmp_path / "points.parquet"), pq.read_table(tmp_path / "out.parquet")
     for name in table.columns:
         kind, was = after.schema.field(name).type, before.schema.field(name).type
         assert kind == was or kind.value_type == was.value_type, name  # indices of categories become 32 bits wide
-        assert after[name].to_pylist() == before[name].to_pylist(), name
+        np.testing.assert_equal(after[name].to_pylist(), before[name].to_pylist(), name)
+    assert list(pd.read_parquet(tmp_path / "out.parquet")["kind"].cat.categories) == ["b", "a"]
+    # Readers skip row groups by these.
+    known = pq.read_metadata(tmp_path / "out.parquet").row_group(0).to_dict()["columns"]
+    assert [(c["statistics"]["min"], c["statistics"]["max"]) for c in known if c["path_in_schema"] == "size"] == [(1, 3)]
     done = points(few.root, tmp_path / "points.parquet")
     rows = pd.read_csv(pd.io.common.StringIO(done.stdout), keep_default_na=False)
     assert list(rows["n"]) == ["1", "", "3"] and list(rows["text"]) == ["", "", "ä\n\"b\", c"]
@@ -471,6 +478,27 @@ def test_output_in_place(few, tmp_path):
         points(few.root, tmp_path / "points.csv", "-o", tmp_path / "pipe.csv")
         assert len(reader.stdout.read().splitlines()) == 3
     assert (tmp_path / "pipe.csv").is_fifo()
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["dequantised", "raw"])
+def test_batches(few, tmp_path, raw):
+    """Catches rows in disorder, and values of other rows, where a table has several row groups, one of
+    them without any value."""
+    noise = np.random.default_rng(4)
+    lon = np.concatenate([np.full(20_000, 10.0), noise.uniform(-36, -35.8, 30_000)])
+    table = pd.DataFrame({"id": np.arange(len(lon)), "lon": lon, "lat": noise.uniform(83.5, 83.6, len(lon))})
+    table["text"] = ("n" + table["id"].astype(str)) * 30
+    table.to_parquet(tmp_path / "points.parquet")
+    got = []
+    for suffix in ".parquet", ".csv":
+        points(few.root, tmp_path / "points.parquet", "-o", tmp_path / f"out{suffix}", "--year", "2024", *(["--raw"] if raw else []))
+        got.append(read(tmp_path / f"out{suffix}"))
+    assert pq.read_metadata(tmp_path / "out.parquet").num_row_groups > 2
+    for out in got:
+        pd.testing.assert_frame_equal(out[table.columns], table)
+        assert out[:20_000]["band_0"].isna().all() and out[20_000:]["band_0"].notna().sum() > 10_000
+    values = [out[[*BANDS, *(["scale"] if raw else [])]].to_numpy(np.float32) for out in got]
+    np.testing.assert_array_equal(*values)
 
 
 def test_many_points_in_bounded_memory(few, tmp_path):

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	byteorder "encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,6 +15,13 @@ import (
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/memory"
+	"github.com/apache/arrow/go/v17/parquet"
+	"github.com/apache/arrow/go/v17/parquet/pqarrow"
+
+	"github.com/tesserafs/tesserafs/grid"
+	"github.com/tesserafs/tesserafs/synth/sample"
 )
 
 // TestWKBPoint would catch a geometry taken for a point, a byte order that is not looked at, and a
@@ -127,6 +136,121 @@ func TestKinds(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.values, got, c.want)
 		}
 	}
+}
+
+// TestParquet would catch a row that has another's values or none, at each place in a byte of which rows have
+// some and in batches without any or with nothing else, and a column that is not passed on as it was.
+func TestParquet(t *testing.T) {
+	noise := rand.New(rand.NewPCG(1, 2))
+	columns := arrow.NewSchema([]arrow.Field{
+		{Name: "plot", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "tags", Type: arrow.ListOf(arrow.PrimitiveTypes.Int16), Nullable: true},
+		{Name: "lon", Type: arrow.PrimitiveTypes.Float64},
+	}, nil)
+	// The sizes of batches; of how many rows in a hundred there are values.
+	sizes, shares := []int{1, 7, 8, 9, 63, 64, 65, 1000}, []int{0, 100, 50, 3}
+	for _, raw := range []bool{false, true} {
+		var out bytes.Buffer
+		w, err := newPointsParquet(&out, columns, -1, raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		passed := make([][]arrow.Array, columns.NumFields())
+		var batches []*sample.Batch
+		for _, n := range sizes {
+			for _, share := range shares {
+				b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+				found := sample.NewBatch(n)
+				for i := range n {
+					b.Field(0).(*array.StringBuilder).AppendValues([]string{strconv.Itoa(n)}, []bool{noise.IntN(4) > 0})
+					list := b.Field(1).(*array.ListBuilder)
+					if length := noise.IntN(4); length == 0 {
+						list.AppendNull()
+					} else {
+						list.Append(true)
+						for range length - 1 {
+							list.ValueBuilder().(*array.Int16Builder).Append(int16(i))
+						}
+					}
+					found.Lon[i] = noise.Float64()
+					b.Field(2).(*array.Float64Builder).Append(found.Lon[i])
+					found.Status[i], found.Scales[i] = sample.Status(noise.IntN(int(sample.Data))), noise.Float32()
+					if noise.IntN(100) < share {
+						found.Status[i] = sample.Data
+					}
+				}
+				for i := range found.Embeddings {
+					found.Embeddings[i] = int8(noise.IntN(256) - 128)
+				}
+				record := b.NewRecord()
+				if err := w.write(&pointRows{lon: found.Lon, lat: found.Lat, columns: record}, found); err != nil {
+					t.Fatal(err)
+				}
+				for i, column := range record.Columns() {
+					passed[i] = append(passed[i], column)
+				}
+				batches = append(batches, found)
+			}
+		}
+		if err := w.finish(); err != nil {
+			t.Fatal(err)
+		}
+		table, err := pqarrow.ReadTable(t.Context(), bytes.NewReader(out.Bytes()), parquet.NewReaderProperties(nil), pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, chunks := range passed {
+			if want := arrow.NewChunked(columns.Field(i).Type, chunks); !array.ChunkedEqual(table.Column(i).Data(), want) {
+				t.Errorf("raw %v: column %s is another", raw, columns.Field(i).Name)
+			}
+		}
+		for k, name := range valueColumns(raw) {
+			values := columnOf(t, table, name)
+			row := 0
+			for _, found := range batches {
+				for i, status := range found.Status {
+					want := any(nil)
+					switch {
+					case status != sample.Data:
+					case name == "scale":
+						want = found.Scales[i]
+					case raw:
+						want = found.Embeddings[i*grid.Bands+k]
+					default:
+						want = float32(found.Embeddings[i*grid.Bands+k]) * found.Scales[i]
+					}
+					if values[row] != want {
+						t.Fatalf("raw %v: row %d, of %d in its batch, has %s %v, want %v", raw, i, len(found.Status), name, values[row], want)
+					}
+					row++
+				}
+			}
+			if row != len(values) {
+				t.Errorf("%s has %d rows, want %d", name, len(values), row)
+			}
+		}
+	}
+}
+
+// columnOf has the float32 and int8 values of a column, and nil where there is none.
+func columnOf(t *testing.T, table arrow.Table, name string) (values []any) {
+	t.Helper()
+	for _, chunk := range table.Column(table.Schema().FieldIndices(name)[0]).Data().Chunks() {
+		for i := range chunk.Len() {
+			switch c := chunk.(type) {
+			case *array.Float32:
+				values = append(values, c.Value(i))
+			case *array.Int8:
+				values = append(values, c.Value(i))
+			default:
+				t.Fatalf("%s is %v", name, chunk.DataType())
+			}
+			if chunk.IsNull(i) {
+				values[len(values)-1] = nil
+			}
+		}
+	}
+	return values
 }
 
 // TestOutputFile would catch a file that appears before it is whole, or whose remains stay.
