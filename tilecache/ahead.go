@@ -14,12 +14,19 @@ const (
 	longRead   = 64 << 10
 	shortReads = 3
 
+	// leastRows is how many ranges, each as far from the one before, are taken for rows of a window.
+	leastRows = 4
+
 	// sparseGap is from which distance of ranges on a window is sparse: pages on disk are not read ahead
 	// then, as most of them might not be wanted and the others are near.
 	sparseGap = 64 << 10
 
 	// widestWindow is how many pages a stream reads ahead at most.
 	widestWindow = 32 << 20 / pageSize
+
+	// sparseWindow is how many pages are read ahead at most of rows that are far apart, or twice those of the
+	// read: of whole rows a part is wanted, and it may be the window's last strip.
+	sparseWindow = 12 << 20 / pageSize
 
 	// staleAfter is when pages that were read ahead and not used no longer keep others from being
 	// read ahead.
@@ -32,14 +39,18 @@ type extent struct {
 	last       int64 // where its last range begins
 	step       int64 // the farthest from the beginning of one range to that of the next; of one range, its length
 	gap        int64 // the widest between two ranges
+	ranges     int
+	uneven     bool // from one beginning to the next it is not always as far
 }
 
 func (x *extent) add(begin, end int64) {
-	if x.end == 0 {
-		*x = extent{begin: begin, end: end, last: begin, step: end - begin}
+	x.ranges++
+	if x.ranges == 1 {
+		*x = extent{begin: begin, end: end, last: begin, step: end - begin, ranges: 1}
 		return
 	}
 	x.gap = max(x.gap, begin-x.end)
+	x.uneven = x.uneven || x.ranges > 2 && begin-x.last != x.step
 	x.step = max(x.step, begin-x.last)
 	x.last = begin
 	x.begin, x.end = min(x.begin, begin), max(x.end, end)
@@ -47,12 +58,19 @@ func (x *extent) add(begin, end int64) {
 
 func (x extent) bytes() int64 { return x.end - x.begin }
 
+// rows says whether the ranges are the rows of a window, rather than points.
+func (x extent) rows() bool { return x.ranges >= leastRows && !x.uneven }
+
+// rowsEnd is where the row after the last would begin.
+func (x extent) rowsEnd() int64 { return x.last + x.step }
+
 // stream is a reader that goes through an object in one direction. It need not read all: the rows of a
 // window that is narrower than its tile lie far from each other, and what moves on is the strip of
 // rows. Nor need its reads come in order: several are under way at once.
 type stream struct {
 	last   extent    // of its reads, the one that came furthest
 	streak int       // reads that carried it on
+	sparse bool      // some of them were of rows that are far apart
 	asked  int64     // the number of the page after the last that was asked for
 	window int64     // how many pages to be ahead
 	asks   []*window // those the stream has not gone through
@@ -81,6 +99,7 @@ func (ss *streams) follow(x extent) *stream {
 			continue
 		}
 		st.used = ss.clock
+		st.sparse = st.sparse || x.gap > sparseGap
 		on := st.carriedOn(x)
 		if x.end > st.last.end {
 			st.last = x
@@ -91,7 +110,7 @@ func (ss *streams) follow(x extent) *stream {
 		st.streak++
 		return st
 	}
-	*oldest = stream{last: x, born: ss.clock, used: ss.clock}
+	*oldest = stream{last: x, sparse: x.gap > sparseGap, born: ss.clock, used: ss.clock}
 	return nil
 }
 
@@ -224,20 +243,24 @@ func (o *Object) readAhead(x extent, missed bool) {
 	pace := c.paceNow()
 	inFlight := inFlight(pace)
 	// Never more than what the source sends in a second: who wants something else waits behind it.
-	st.grow(min(c.windowLimit, 1+int64(pace.Bandwidth/pageSize)*int64(pace.Connections)), inFlight)
+	limit := min(c.windowLimit, 1+int64(pace.Bandwidth/pageSize)*int64(pace.Connections))
+	if st.sparse {
+		limit = min(limit, max(2*pagesIn(x.bytes()), sparseWindow))
+	}
+	st.grow(limit, inFlight)
 	from, to := st.due(o.state.info.Size)
 	if from >= to || x.gap > inFlight { // Rows that far apart are had for less one by one.
 		ss.mu.Unlock()
 		return
 	}
-	born := st.born
+	born, sparse := st.born, st.sparse
 	ss.asking = true
 	ss.mu.Unlock()
 
 	reached := from
-	w, places := c.pages.newWindow(from, to, x.gap > sparseGap)
+	w, places := c.pages.newWindow(from, to, sparse)
 	if w != nil {
-		reached = o.askAhead(from, from+places, w)
+		reached = o.askAhead(x, from, from+places, w)
 	}
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
@@ -248,8 +271,39 @@ func (o *Object) readAhead(x extent, missed bool) {
 	}
 }
 
+// Expect has a range fetched that is likely to be read soon, as far as memory and connections are left for what
+// nobody waits for. It does not wait, and says nothing of failures: the read will. Of objects that are
+// read directly it does nothing, and of a range beyond the end.
+func (o *Object) Expect(off, n int64) {
+	c, size := o.cache, o.state.info.Size
+	if c.pages == nil || off < 0 || n <= 0 || off >= size || c.failing.Load() || o.state.changed.Load() || o.damage() != nil {
+		return
+	}
+	from, to := off/pageSize, pagesIn(min(size, off+min(n, size)))
+	if o.keeps(from, to) || c.connections(true) == 0 || o.enter() != nil {
+		return
+	}
+	defer c.reading.Done()
+	if w, places := c.pages.newWindow(from, to, false); w != nil {
+		o.askAhead(extent{}, from, from+places, w)
+	}
+}
+
+// keeps says whether pages are in memory or under way.
+func (o *Object) keeps(from, to int64) bool {
+	s := o.cache.pages
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := from; n < to; n++ {
+		if !s.kept.Contains(pageKey{o.state, n}) {
+			return false
+		}
+	}
+	return true
+}
+
 // askAhead has pages fetched, for which it has places, and says how far it came.
-func (o *Object) askAhead(from, to int64, w *window) (reached int64) {
+func (o *Object) askAhead(x extent, from, to int64, w *window) (reached int64) {
 	s := o.cache.pages
 	places := to - from
 	var missing []int64
@@ -263,7 +317,7 @@ func (o *Object) askAhead(from, to int64, w *window) (reached int64) {
 	r := &order{reached: to}
 	if len(missing) > 0 {
 		// It has an error only for pages that are wanted.
-		r, _ = o.order(missing, w, false)
+		r, _ = o.order(missing, x, w, false)
 	}
 	s.mu.Lock()
 	taken := r.claim()

@@ -67,6 +67,37 @@ func TestWindowOfInnerChunks(t *testing.T) {
 	})
 }
 
+// The same window as zarr-python reads it since 3.4: inner chunks that lie side by side in the shard are one
+// read, of which the kernel makes requests of a MiB, two inner chunks; six threads have a row of them
+// each. Catches the few columns of a tile at the window's edge taken for points, and rows that come one by
+// one for that, each chunk leaving gaps that are too wide to join for the next.
+func TestWindowOfRowsOfInnerChunks(t *testing.T) {
+	inSim(t, 512<<20, func(t *testing.T, src *simSource, c *Cache) {
+		start := time.Now()
+		rows := make(chan int)
+		var readers sync.WaitGroup
+		for range 6 {
+			readers.Go(func() {
+				for row := range rows {
+					for col := 528; col < 1552; col += 128 { // The right tiles begin with 4 columns of an inner chunk.
+						readRect(t, c, row, row+64, col, col+64)
+						readRect(t, c, row, row+64, col+64, col+128)
+					}
+				}
+			})
+		}
+		for row := 576; row < 1600; row += 64 {
+			rows <- row
+		}
+		close(rows)
+		readers.Wait()
+		trips, bytes := cost(t, src, c, time.Since(start), 1024*2*simRow)
+		if trips > 8 || bytes > 1.3 || src.requests.Load() > 600 {
+			t.Error("want about 7 round trips, at most 1.3 times the bytes, and 600 requests")
+		}
+	})
+}
+
 // The same window as four chunk files of 1,024 × 1,024 pixels, each of which the kernel reads by
 // requests of a MiB, 8 rows, one after another. Catches streams that starve one another, and one reader
 // in a tile taken for another.

@@ -46,9 +46,9 @@ type order struct {
 	fetches  []*fetch
 }
 
-// order plans how pages come. The numbers ascend. Of scattered ones no more are read beside them than they
-// are themselves.
-func (o *Object) order(numbers []int64, w *window, scattered bool) (*order, error) {
+// order plans how pages come, which ascend, for the read of an extent or for a window. Of scattered ones no more
+// are read beside them than they are themselves.
+func (o *Object) order(numbers []int64, x extent, w *window, scattered bool) (*order, error) {
 	c := o.cache
 	r := &order{object: o, window: w, reached: numbers[len(numbers)-1] + 1}
 	for _, n := range numbers {
@@ -80,8 +80,8 @@ func (o *Object) order(numbers []int64, w *window, scattered bool) (*order, erro
 	r.requests = plan(wanted, pace, b)
 	if w != nil {
 		r.requests = worthwhile(r.requests)
-	} else if !scattered {
-		r.requests = wholeRows(r.requests, wanted, b.request, pagesIn(o.state.info.Size))
+	} else if x.rows() {
+		r.requests = wholeRows(r.requests, wanted, b.request, run{x.begin / pageSize, pagesIn(min(x.rowsEnd(), o.state.info.Size))})
 	}
 	r.beside = pagesOf(r.requests) - int64(len(r.source))
 	if r.beside > 0 && !c.pages.room.TryAcquire(r.beside) {
@@ -112,16 +112,19 @@ func worthwhile(requests []run) []run {
 	return out
 }
 
-// wholeRows lets the last of joined requests end where the row of the tile does that it ends in, about, as those
-// before it do: a reader who goes on with the columns beside these finds the last row too.
-func wholeRows(requests, wanted []run, most, pages int64) []run {
+// wholeRows lets joined requests begin where the first row of the window does, though its own pages are here,
+// and end where the last row of the tile does, as the rows between them do: a reader who goes on with the
+// columns beside these finds those two rows as well.
+func wholeRows(requests, wanted []run, most int64, rows run) []run {
 	n, k := len(requests), len(wanted)
-	if n == 0 || k < 2 || requests[n-1].first >= wanted[k-1].first { // not joined with the row before
+	if n == 0 || k < 2 {
 		return requests
 	}
-	last := &requests[n-1]
-	if end := last.end + wanted[k-1].first - wanted[k-2].end; end-last.first <= most && end <= pages {
-		last.end = end
+	if first := &requests[0]; first.end > wanted[1].first && first.end-rows.first <= most {
+		first.first = min(first.first, rows.first)
+	}
+	if last := &requests[n-1]; last.first < wanted[k-1].first && rows.end-last.first <= most {
+		last.end = max(last.end, rows.end)
 	}
 	return requests
 }

@@ -70,6 +70,8 @@ func newPageStore(bytes int64) *pageStore {
 		var err error
 		s.memory, err = unix.Mmap(-1, 0, int(s.count*pageSize), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_NORESERVE)
 		if s.mapped = err == nil; s.mapped {
+			// Taken 4 KiB at a time it would cost a third of what fetching into it does. Without, it works too.
+			_ = unix.Madvise(s.memory, unix.MADV_HUGEPAGE)
 			break
 		}
 		if s.count*pageSize < 2*leastMemory {

@@ -190,8 +190,9 @@ func join(out, runs []run, gap, strip int64) []run {
 	return out
 }
 
-// gapsOf lists the widths of gaps that may be joined, ascending from 0, which joins none. There are
-// few in the rows of a tile; of many, some are picked.
+// gapsOf lists the widths of gaps that may be joined, ascending from 0, which joins none. Those of a tile's rows
+// differ by a page, as rows begin anywhere in one: they are joined together, or the strip would have
+// holes for its next reader to find. Of many widths, some are picked.
 func gapsOf(runs []run) []int64 {
 	var gaps []int64
 	for i := 1; i < len(runs); i++ {
@@ -204,6 +205,13 @@ func gapsOf(runs []run) []int64 {
 		}
 	}
 	// There are at most widestGap of them.
+	widths := gaps[:0]
+	for i, gap := range gaps {
+		if i+1 == len(gaps) || gaps[i+1] != gap+1 {
+			widths = append(widths, gap)
+		}
+	}
+	gaps = widths
 	out := []int64{0}
 	for picks := min(len(gaps), maxGaps-1); picks > 0; picks-- {
 		out = append(out, gaps[len(gaps)-1-(picks-1)*len(gaps)/min(len(gaps), maxGaps-1)])

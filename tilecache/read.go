@@ -43,9 +43,12 @@ func (b *batch) add(off int64, p []byte, most int) (bytes int64) {
 	return off - begin
 }
 
-// scattered says whether single values are wanted, rather than rows: what lies between those is not likely to
-// be wanted as well.
+// scattered says whether single values are wanted, rather than rows, however short: what lies between those is
+// not likely to be wanted as well.
 func (b *batch) scattered() bool {
+	if b.extent.rows() {
+		return false
+	}
 	var wanted int
 	for _, p := range b.pieces {
 		wanted += len(p.p)
@@ -194,7 +197,7 @@ func (o *Object) holdAll(b *batch, places *int64) {
 func (o *Object) askFor(b *batch, places *int64) (far bool, err error) {
 	slices.Sort(b.missing)
 	b.missing = slices.Compact(b.missing)
-	r, err := o.order(b.missing, nil, b.scattered())
+	r, err := o.order(b.missing, b.extent, nil, b.scattered())
 	if err != nil {
 		return false, err
 	}

@@ -51,19 +51,20 @@ type ConsolidatedConfig struct {
 // year, are worked out when somebody first looks for its shards, and kept for the zones used last; of
 // the shards used last it is kept what they are made of.
 type Consolidated struct {
-	dataset   *catalogue.Dataset
-	pixels    *mosaic.Mosaic
-	order     ChunkOrder
-	model     string       // version
-	arrays    []pixelArray // those that have shards
-	years     []int        // the time axis of every zone
-	zones     []int        // that hold a tile in any year
-	lattices  *lru.Cache[int, grid.Grid]
-	documents *lru.Cache[int, *consolidatedDocuments]
-	cells     *lru.Cache[int, *zoneCells]
-	shards    *lru.Cache[shardKey, *shard]
-	indexes   *lru.Cache[shardKey, []byte]
-	building  singleflight.Group
+	dataset     *catalogue.Dataset
+	pixels      *mosaic.Mosaic
+	order       ChunkOrder
+	model       string       // version
+	arrays      []pixelArray // those that have shards
+	scalesInner int          // side of the inner chunks of the scales
+	years       []int        // the time axis of every zone
+	zones       []int        // that hold a tile in any year
+	lattices    *lru.Cache[int, grid.Grid]
+	documents   *lru.Cache[int, *consolidatedDocuments]
+	cells       *lru.Cache[int, *zoneCells]
+	shards      *lru.Cache[shardKey, *shard]
+	indexes     *lru.Cache[shardKey, []byte]
+	building    singleflight.Group
 }
 
 // NewConsolidated makes the tree of a dataset's consolidated store, its pixels read through m.
@@ -84,7 +85,8 @@ func NewConsolidated(ds *catalogue.Dataset, m *mosaic.Mosaic, cfg ConsolidatedCo
 	}
 	c := &Consolidated{
 		dataset: ds, pixels: m, order: cfg.Order, years: ds.Years(), model: ds.Version(),
-		arrays: pixelArrays(ds.Version(), cfg.InnerChunk, cfg.ScalesInnerChunk),
+		arrays:      pixelArrays(ds.Version(), cfg.InnerChunk, cfg.ScalesInnerChunk),
+		scalesInner: cfg.ScalesInnerChunk,
 	}
 	if c.model == "" {
 		c.model = ds.Name()

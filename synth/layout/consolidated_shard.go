@@ -3,6 +3,7 @@ package layout
 import (
 	"context"
 	"io/fs"
+	"sync/atomic"
 	"time"
 
 	"github.com/tesserafs/tesserafs/grid"
@@ -20,9 +21,12 @@ type shard struct {
 	layout       *zarr.Shard // which inner chunks there are
 	side         int         // of an inner chunk, in pixels
 	innerBytes   int64       // of an inner chunk as it lies in the file
+	scalesSide   int         // of an inner chunk of the scales
 	pixelBytes   int64       // of a pixel
 	covered      int64       // pixels that lie under a tile
 	modTime      time.Time   // of the newest tile
+
+	expected []atomic.Bool // by tile: it was said to be wanted soon
 }
 
 // shard returns what a shard is made of; fs.ErrNotExist where no tile of the year touches it.
@@ -35,7 +39,7 @@ func (c *Consolidated) shard(ctx context.Context, key shardKey) (*shard, error) 
 		return nil, err
 	}
 	array, year := c.arrays[key.array], c.years[key.time]
-	s := &shard{side: array.inner, pixelBytes: array.pixelBytes()}
+	s := &shard{side: array.inner, scalesSide: c.scalesInner, pixelBytes: array.pixelBytes()}
 	s.innerBytes = int64(s.side) * int64(s.side) * s.pixelBytes
 	if c.order == BandOrder && array.bands > 0 {
 		s.innerBytes = zarr.ZstdSize(s.innerBytes)
@@ -56,6 +60,7 @@ func (c *Consolidated) shard(ctx context.Context, key shardKey) (*shard, error) 
 	if len(s.Tiles) == 0 {
 		return nil, fs.ErrNotExist
 	}
+	s.expected = make([]atomic.Bool, len(s.Tiles))
 	s.covered = grid.Area(s.Window, s.Rects)
 	s.layout = s.innerChunks()
 	c.shards.Add(key, s)
@@ -89,6 +94,7 @@ func (s *shard) inner(k int) *mosaic.Block {
 		},
 		AsStored: true, Bands: s.Bands,
 	}
+	b.Scales = s.scalesAround(b.Window)
 	// Most lie under one tile: no lists of their own need be made for those.
 	first, last, n := 0, -1, 0
 	for i, r := range s.Rects {
@@ -110,6 +116,37 @@ func (s *shard) inner(k int) *mosaic.Block {
 		}
 	}
 	return b
+}
+
+// scalesAround is the rows of those inner chunks of the scales that an inner chunk lies under.
+func (s *shard) scalesAround(w grid.Rect) grid.Rect {
+	row := s.Window.Row + (w.Row-s.Window.Row)/s.scalesSide*s.scalesSide
+	return grid.Rect{Row: row, Col: w.Col, Height: max(s.scalesSide, w.Height), Width: w.Width}
+}
+
+// nearby is how many pixels beyond a read its reader is likely to come to soon: no more than a tile has.
+const nearby = 768
+
+// expect has tiles loaded that lie to the right of a read and below it, where readers go on: each once. A
+// read of one inner chunk may be of a pixel; of several side by side it is of a window.
+func (s *shard) expect(pixels *mosaic.Mosaic, off, end int64) {
+	first, last := off/s.innerBytes, (min(end, s.layout.DataSize())-1)/s.innerBytes
+	if last <= first {
+		return
+	}
+	perSide := grid.ShardPixels / s.side
+	i, j := s.layout.At(int(first)), s.layout.At(int(last))
+	near := grid.Rect{
+		Row: s.Window.Row + i/perSide*s.side, Col: s.Window.Col + i%perSide*s.side,
+		Height: (j/perSide-i/perSide+1)*s.side + nearby, Width: max(1, j%perSide-i%perSide+1)*s.side + nearby,
+	}
+	var tiles []mosaic.Tile
+	for i, r := range s.Rects {
+		if !r.Intersect(near).Empty() && !s.expected[i].Swap(true) {
+			tiles = append(tiles, s.Tiles[i])
+		}
+	}
+	pixels.Expect(tiles)
 }
 
 // index is a shard's index.
@@ -166,6 +203,7 @@ func (f *shardFile) readInner(ctx context.Context, p []byte, off int64,
 	if err != nil {
 		return 0, err
 	}
+	s.expect(f.pixels, off, off+int64(len(p)))
 	data := s.layout.DataSize()
 	for rest := p; len(rest) > 0; {
 		if off >= data {

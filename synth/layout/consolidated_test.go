@@ -6,10 +6,14 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/tesserafs/tesserafs/grid"
 	"github.com/tesserafs/tesserafs/synth/mosaic"
+	"github.com/tesserafs/tesserafs/tilecache"
+	"github.com/tesserafs/tesserafs/tilecache/source/memsource"
 )
 
 // Catches: a document that differs in anything from what zarr-python, pyproj and CF make of the same
@@ -77,7 +81,7 @@ func TestCheckInnerChunk(t *testing.T) {
 // than they overlay one another; and an inner chunk that is counted and touches none.
 func TestInnerBlocks(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	s := &shard{side: 256, innerBytes: 1, pixelBytes: 1}
+	s := &shard{side: 256, scalesSide: 256, innerBytes: 1, pixelBytes: 1}
 	s.Window = grid.Rect{Row: 8192, Col: 4096, Height: grid.ShardPixels, Width: grid.ShardPixels}
 	for i := range 40 {
 		r := grid.Rect{Row: 7800 + random.IntN(4800), Col: 3700 + random.IntN(4800), Height: 700, Width: 500}
@@ -107,6 +111,54 @@ func TestInnerBlocks(t *testing.T) {
 	}
 	if s.layout.Len() != found {
 		t.Errorf("%d inner chunks, want %d", s.layout.Len(), found)
+	}
+}
+
+// Catches: a window of which each tile is opened only when its reader comes to it, a round trip to a distant
+// source each time; tiles opened ahead of a pixel's reader, again and again, or of a near source; and scales
+// that are fetched for other rows than those a reader wants next.
+func TestTilesNearbyAreExpected(t *testing.T) {
+	s := &shard{side: 64, scalesSide: 256, innerBytes: 64 * 64 * grid.Bands, pixelBytes: grid.Bands}
+	s.Window = grid.Rect{Row: 4096, Col: 0, Height: grid.ShardPixels, Width: grid.ShardPixels}
+	for i := range 16 { // 4 × 4
+		s.Rects = append(s.Rects, grid.Rect{Row: 4096 + i/4*1024, Col: i % 4 * 1024, Height: 1024, Width: 1024})
+		s.Tiles = append(s.Tiles, mosaic.Tile{Embeddings: strconv.Itoa(i), Scales: "scales", Landmask: "landmask"})
+	}
+	s.layout = s.innerChunks()
+	// Inner chunks from the last column of tile 4 on, some rows above tile 8.
+	first := int64(27*64+15) * s.innerBytes
+	for _, memory := range []int64{0, 8 << 20} {
+		synctest.Test(t, func(t *testing.T) {
+			src := memsource.New(nil)
+			objects := tilecache.New(src, tilecache.Config{Memory: memory})
+			defer objects.Close()
+			m, err := mosaic.New(mosaic.Config{Objects: objects})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			s.expected = make([]atomic.Bool, len(s.Tiles))
+			for _, inner := range []int64{1, 20, 20} {
+				s.expect(m, first, first+inner*s.innerBytes)
+				synctest.Wait()
+				var opened, want []int
+				for i := range s.Tiles {
+					for range src.Opens(strconv.Itoa(i)) {
+						opened = append(opened, i)
+					}
+				}
+				if memory > 0 && inner > 1 {
+					want = []int{4, 5, 6, 8, 9, 10}
+				}
+				if !slices.Equal(opened, want) {
+					t.Errorf("memory of %d bytes, after %d inner chunks tiles %v are open, want %v", memory, inner, opened, want)
+				}
+			}
+		})
+	}
+	window := grid.Rect{Row: 4096 + 5*64, Col: 320, Height: 64, Width: 64}
+	if got, want := s.scalesAround(window), (grid.Rect{Row: 4096 + 256, Col: 320, Height: 256, Width: 64}); got != want {
+		t.Errorf("scales of %v, want %v", got, want)
 	}
 }
 

@@ -73,6 +73,10 @@ type Block struct {
 	// zone-year stores: embeddings are 0 wherever the scale is NaN, which it is where no tile lies.
 	AsStored bool
 
+	// Scales is where the scales lie that a reader of these embeddings is likely to want next: they are fetched
+	// along with them. Empty: none.
+	Scales grid.Rect
+
 	// Bands is how many of a pixel's bands are shown, from the first on; 0 is all of them. Fewer
 	// take AsStored.
 	Bands int
@@ -155,6 +159,9 @@ func New(cfg Config) (*Mosaic, error) {
 		bands:   bands,
 		slots:   make(chan struct{}, 2),
 	}
+	if cfg.Objects.Distant() { // Those are mostly waited for.
+		m.slots = make(chan struct{}, distantSlots)
+	}
 	m.running, m.stop = context.WithCancel(context.Background())
 	return m, nil
 }
@@ -227,10 +234,22 @@ func (m *Mosaic) tile(ctx context.Context, t Tile) (*loaded, error) {
 	}
 }
 
-// loadAhead loads the tiles of a block in the background: a read of a chunk's first byte is the
-// beginning of reading it whole, and what lies under its last rows can be got ready meanwhile.
-func (m *Mosaic) loadAhead(b *Block) {
-	for _, t := range b.Tiles {
+// distantSlots is how many tiles of a distant source are loaded at once without a reader who waits.
+const distantSlots = 32
+
+// Expect begins to load tiles that a reader is likely to come to soon, so that they are open when he does, if
+// their source is distant; from a near one loading takes no longer then. Failures are told to reads that
+// need the tile.
+func (m *Mosaic) Expect(tiles []Tile) {
+	if m.objects.Distant() {
+		m.loadAhead(tiles)
+	}
+}
+
+// loadAhead loads tiles in the background: a read of a chunk's first byte is the beginning of reading it
+// whole, and what lies under its last rows can be got ready meanwhile.
+func (m *Mosaic) loadAhead(tiles []Tile) {
+	for _, t := range tiles {
 		if m.tiles.Contains(t.Embeddings) {
 			continue
 		}

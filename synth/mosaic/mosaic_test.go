@@ -121,6 +121,11 @@ func put(tb testing.TB, path string, data []byte) {
 
 func newArchive(tb testing.TB, policy Policy, window grid.Rect, tiles ...*testTile) *archive {
 	tb.Helper()
+	return newArchiveOf(tb, tilecache.Config{}, policy, window, tiles...)
+}
+
+func newArchiveOf(tb testing.TB, cfg tilecache.Config, policy Policy, window grid.Rect, tiles ...*testTile) *archive {
+	tb.Helper()
 	a := &archive{dir: tb.TempDir(), tiles: tiles, log: &bytes.Buffer{}, block: Block{Window: window}}
 	for i, t := range tiles {
 		t.write(tb, a, i)
@@ -134,7 +139,7 @@ func newArchive(tb testing.TB, policy Policy, window grid.Rect, tiles ...*testTi
 	if err != nil {
 		tb.Fatal(err)
 	}
-	cache := tilecache.New(src, tilecache.Config{})
+	cache := tilecache.New(src, cfg)
 	if a.mosaic, err = New(Config{Objects: cache, Policy: policy, Log: slog.New(slog.NewTextHandler(a.log, nil))}); err != nil {
 		tb.Fatal(err)
 	}
@@ -464,5 +469,45 @@ func BenchmarkEmbeddings(b *testing.B) {
 		if err := a.mosaic.Embeddings(b.Context(), &a.block, scratch, int64(i%128)<<20); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// Catches: scales that cost a distant source's round trip of their own after their embeddings were read, and ones that are
+// fetched where nobody said they would be wanted.
+func TestScalesAreExpected(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	rect := grid.Rect{Row: 100, Col: 200, Height: 512, Width: 300}
+	a := newArchiveOf(t, tilecache.Config{Memory: 32 << 20}, Fail, rect, newTile(rng, rect))
+	a.block.AsStored = true
+	window := grid.Rect{Row: 228, Col: 200, Height: 64, Width: 300}
+	fetched := func() int64 {
+		for a.mosaic.objects.Stats().Fetches > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		return a.mosaic.objects.Stats().BytesFetched
+	}
+	waitedFor := func() int64 { return fetched() - a.mosaic.objects.Stats().AheadBytes }
+	block := a.block
+	block.Window = window
+	embeddings := make([]byte, 64*300*grid.Bands)
+	if err := a.mosaic.Embeddings(t.Context(), &block, embeddings, 0); err != nil {
+		t.Fatal(err)
+	}
+	without := fetched()
+	block.Scales = grid.Rect{Row: 228, Col: 200, Height: 256, Width: 64}
+	if err := a.mosaic.Embeddings(t.Context(), &block, embeddings, 0); err != nil {
+		t.Fatal(err)
+	}
+	with := fetched()
+	if rows := int64(256 * 300 * 4); with-without < rows || with-without > rows+3<<14 {
+		t.Errorf("%d bytes more are fetched for scales of %d", with-without, rows)
+	}
+	before := waitedFor()
+	block.Window.Height = 256
+	if err := a.mosaic.Scales(t.Context(), &block, make([]byte, 256*300*4), 0); err != nil {
+		t.Fatal(err)
+	}
+	if after := waitedFor(); after != before {
+		t.Errorf("a reader waited for %d bytes of scales that were expected", after-before)
 	}
 }

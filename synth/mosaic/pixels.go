@@ -20,7 +20,7 @@ const (
 func (m *Mosaic) Embeddings(ctx context.Context, b *Block, p []byte, off int64) error {
 	r := byteRange{off: off, end: off + int64(len(p)), pixelBytes: int64(b.bands()), window: b.Window}
 	if off == 0 {
-		m.loadAhead(b)
+		m.loadAhead(b.Tiles)
 	}
 	v, err := m.view(ctx, b, r.pixels())
 	if err != nil {
@@ -32,6 +32,7 @@ func (m *Mosaic) Embeddings(ctx context.Context, b *Block, p []byte, off int64) 
 	err = v.together(len(parts.tiles), func(i int) error {
 		tile := parts.tiles[i]
 		name := b.Tiles[tile].Embeddings
+		v.expectScales(tile, b.Scales)
 		if r.pixelBytes != grid.Bands {
 			return objectError(name, v.prefix(ctx, tile, parts.pieces[i], p, off, b.bands()))
 		}
@@ -193,6 +194,16 @@ func (v *view) embeddings(ctx context.Context, tile int, pieces []piece, out []b
 		})
 	}
 	return nil
+}
+
+// expectScales has those scales of a tile fetched that lie in a window, in whole rows, as scales reads them.
+func (v *view) expectScales(tile int, window grid.Rect) {
+	l, rect := v.tiles[tile], v.rects[tile]
+	rows := rect.Intersect(window)
+	if rows.Empty() {
+		return
+	}
+	v.pins[tile].scales.Expect(l.scales.offset+int64(rows.Row-rect.Row)*l.scales.rowBytes, int64(rows.Height)*l.scales.rowBytes)
 }
 
 // prefix writes a tile's part of a reply of the first bands of each pixel. Here, and only here, a pixel
