@@ -160,7 +160,8 @@ func (s *pageStore) newWindow(from, to int64, sparse bool) (w *window, n int64) 
 		s.windows = s.windows[1:]
 	}
 	n = min(to-from, (s.ahead-s.unused)/2)
-	if n <= 0 || !s.room.TryAcquire(n) {
+	// Little at a time is many requests: rather none until there is room for one that is worth making.
+	if n <= 0 || n < min(to-from, leastAhead, s.ahead/8) || !s.room.TryAcquire(n) {
 		return nil, 0
 	}
 	w = &window{sparse: sparse, end: from + n, since: now, unused: n}

@@ -92,8 +92,8 @@ func TestWindowOfRowsOfInnerChunks(t *testing.T) {
 		close(rows)
 		readers.Wait()
 		trips, bytes := cost(t, src, c, time.Since(start), 1024*2*simRow)
-		if trips > 8 || bytes > 1.3 || src.requests.Load() > 600 {
-			t.Error("want about 7 round trips, at most 1.3 times the bytes, and 600 requests")
+		if trips > 8 || bytes > 1.3 || src.requests.Load() > 200 {
+			t.Error("want about 6 round trips, at most 1.3 times the bytes, and 200 requests")
 		}
 	})
 }

@@ -79,7 +79,7 @@ func (o *Object) order(numbers []int64, x extent, w *window, scattered bool) (*o
 	wanted := runsOf(r.source)
 	r.requests = plan(wanted, pace, b)
 	if w != nil {
-		r.requests = worthwhile(r.requests)
+		r.requests = worthwhile(r.requests, pace, b.request)
 	} else if x.rows() {
 		r.requests = wholeRows(r.requests, wanted, b.request, run{x.begin / pageSize, pagesIn(min(x.rowsEnd(), o.state.info.Size))})
 	}
@@ -95,15 +95,22 @@ func (o *Object) order(numbers []int64, x extent, w *window, scattered bool) (*o
 	return r, nil
 }
 
-// leastAhead is how many pages a request that reads ahead has, if it can: 1 MiB. Smaller ones only seem to be
-// quicker where this machine's own work is what takes the time.
-const leastAhead = 1 << 20 / pageSize
+// A request that reads ahead has what a connection brings in aheadTime, from leastAhead to mostAhead pages, if it
+// can. Each takes this machine's and the server's time: of a gateway on the same machine ranges of 1 MiB take
+// twice as much as ones of 4. Smaller ones only seem to be quicker where that is what takes the time.
+const (
+	aheadTime  = 0.004 // seconds
+	leastAhead = 1 << 20 / pageSize
+	mostAhead  = 4 << 20 / pageSize
+)
 
-// worthwhile joins requests that touch to such of leastAhead.
-func worthwhile(requests []run) []run {
+// worthwhile joins requests that touch to such as are worth making ahead, of at most twice as many pages as others
+// may have.
+func worthwhile(requests []run, pace source.Pace, most int64) []run {
+	least := min(max(int64(pace.Bandwidth*aheadTime)/pageSize, leastAhead), mostAhead, most)
 	out := requests[:0]
 	for _, r := range requests {
-		if last := len(out) - 1; last >= 0 && out[last].end == r.first && (out[last].pages() < leastAhead || r.pages() < leastAhead/2) {
+		if last := len(out) - 1; last >= 0 && out[last].end == r.first && (out[last].pages() < least || r.pages() < least/2) {
 			out[last].end = r.end
 			continue
 		}
