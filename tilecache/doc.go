@@ -44,7 +44,9 @@
 // 30 µs, and of those within 1.3 of the quickest the one is taken that keeps connections busy for the
 // least time. At 30 ms and 100 MB/s that is strips of whole rows, cut into parts that arrive side by
 // side; at 1 ms and 10 MB/s it is the rows alone. What comes between the rows is kept too: it is the next
-// columns of a reader that goes through the window by chunks. Nothing is read over gaps of more than
+// columns of a reader that goes through the window by chunks. Rows of a window are ranges each as far from the
+// one before, however short: they are joined all or none, from where the first begins to where a row after the
+// last would, so that the next reader finds no holes. Nothing is read over gaps of more than
 // 256 KiB, so that points cost two pages at most.
 //
 // # Reading ahead
@@ -52,16 +54,18 @@
 // Up to 4 streams are followed in each object. A stream is reads that begin about where the furthest ended,
 // or in the same rows beside it: in order or not, whole rows or some columns of them. It reads ahead
 // from its second read on (short reads: the fourth), at first what the source sends within its latency
-// or twice the read, then with each read twice as much up to 32 MiB, never beyond the object. All
+// or twice the read, then with each read twice as much up to 32 MiB, or of rows that are far apart up to 12 MiB or
+// twice the read, never beyond the object. Object.Expect asks for what a caller knows to be wanted soon. All
 // streams together have a quarter of the memory for what was not yet used, of which none takes
 // more than half of what is left; what is left behind, or not used within 5 s, no longer counts.
 // Requests for it take at most three quarters of the connections, half of what is free at a time, and none while the
-// source fails: one that is wanted finds a connection.
+// source fails: one that is wanted finds a connection. They are of 1 MiB at least, and as large as a connection
+// brings in 4 ms, up to 4 MiB.
 //
 // A window of 1,000 × 1,000 pixels over 2 × 2 tiles, 30 ms away over a line of 1 GB/s, takes 5 to 6
 // round trips and the bytes of the rows it covers, read by chunks of 64 pixels ten at a time, two of
-// the round trips being opens; as four chunk files of 128 MiB, each read by 1 MiB in order, 4 to 5. At
-// most 1.2 times the bytes of those rows are fetched. (ahead_test.go)
+// the round trips being opens; by rows of such chunks, six of them at a time, 6; as four chunk files of
+// 128 MiB, each read by 1 MiB in order, 4 to 5. At most 1.2 times the bytes of those rows are fetched. (ahead_test.go)
 //
 // # What is kept, and how much of it
 //
@@ -70,8 +74,9 @@
 // releases it. So files open are at most OpenObjects and those in use.
 //
 // Of Config.Memory three quarters are pages, those under way and what is known of each (256 bytes) among
-// them; a quarter is buffers of requests, and of what waits to be written to disk. Both are used
-// again and again, so that reading from memory allocates nothing, and a stream from the source 2 % of
+// them; a quarter is buffers of requests whose pages do not lie side by side in memory, until they are written to
+// disk. Others are read into their pages, and written from there: up to an eighth of the memory waits for
+// that. Both are used again and again, so that reading from memory allocates nothing, and a stream from the source 2 % of
 // its bytes. A read for which there is no room waits until others give some back, first come, first served.
 //
 // # What is guaranteed

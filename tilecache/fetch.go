@@ -223,17 +223,15 @@ func (f *fetch) run() {
 	if err != nil && c.ctx.Err() != nil {
 		err = closedError(o.name)
 	}
-	var places int64
 	s.mu.Lock()
 	for _, p := range f.parts {
 		p.fetch = nil
 		if err != nil && p.kept {
 			s.forget(p.page)
 		}
-		places += s.letGo(p.page)
 	}
 	s.mu.Unlock()
-	s.room.Release(places)
+	s.letGoAll(f.parts)
 	f.err = o.noted(err)
 	close(f.done)
 }
@@ -296,31 +294,44 @@ func (f *fetch) fromDisk(ctx context.Context) (missing []int64) {
 // fromSource asks the source for a run, which fills those of the parts that lie in it, and goes to
 // disk later.
 func (f *fetch) fromSource(ctx context.Context, r run, parts []part) error {
+	first := sort.Search(len(parts), func(i int) bool { return parts[i].number >= r.first })
+	end := sort.Search(len(parts), func(i int) bool { return parts[i].number >= r.end })
+	parts = parts[first:end]
 	o, c := f.object, f.object.cache
-	b, err := c.buffers.get(ctx, o.bytesOf(r))
-	if err != nil {
-		return err
+	into := write{object: o, first: r.first}
+	if int64(len(parts)) == r.pages() {
+		into.bytes = c.pages.memoryOf(parts, o.bytesOf(r))
+	}
+	if into.bytes == nil {
+		b, err := c.buffers.get(ctx, o.bytesOf(r))
+		if err != nil {
+			return err
+		}
+		into.bytes, into.buffer = b.bytes, b
 	}
 	kept := false
 	defer func() { // also when the source panics
-		if !kept {
-			c.buffers.put(b)
+		if !kept && into.buffer != nil {
+			c.buffers.put(into.buffer)
 		}
 	}()
-	if err := o.fill(ctx, b.bytes, r.first*pageSize); err != nil {
+	if err := o.fill(ctx, into.bytes, r.first*pageSize); err != nil {
 		return err
 	}
 	if f.ahead {
-		c.counts.ahead.Add(int64(len(b.bytes)))
+		c.counts.ahead.Add(int64(len(into.bytes)))
 	}
-	for _, p := range parts {
-		if r.first <= p.number && p.number < r.end {
-			copy(p.data, b.bytes[(p.number-r.first)*pageSize:])
-			c.counts.source.Add(1)
+	c.counts.source.Add(int64(len(parts)))
+	if into.buffer != nil {
+		for _, p := range parts {
+			copy(p.data, into.bytes[(p.number-r.first)*pageSize:])
 		}
+	} else {
+		into.parts = parts
+		c.pages.holdMore(parts)
 	}
 	kept = true
-	c.writer.keep(o, r.first, b.bytes, b)
+	c.writer.keep(into)
 	return nil
 }
 

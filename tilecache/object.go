@@ -208,7 +208,7 @@ func (o *Object) keepPrefix(src source.Object) {
 	s.mu.Unlock()
 	s.room.Release(places)
 	if o.disk != nil && !o.disk.Has(n-1) {
-		o.cache.writer.keep(o, 0, b, nil)
+		o.cache.writer.keep(write{object: o, bytes: b})
 	}
 }
 

@@ -70,8 +70,6 @@ func newPageStore(bytes int64) *pageStore {
 		var err error
 		s.memory, err = unix.Mmap(-1, 0, int(s.count*pageSize), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_NORESERVE)
 		if s.mapped = err == nil; s.mapped {
-			// Taken 4 KiB at a time it would cost a third of what fetching into it does. Without, it works too.
-			_ = unix.Madvise(s.memory, unix.MADV_HUGEPAGE)
 			break
 		}
 		if s.count*pageSize < 2*leastMemory {
@@ -152,6 +150,37 @@ func (s *pageStore) letGo(p *page) (places int64) {
 		s.free = append(s.free, p)
 	}
 	return 1
+}
+
+// holdMore holds pages once more that are held already, which takes no place.
+func (s *pageStore) holdMore(parts []part) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range parts {
+		p.refs++
+	}
+}
+
+// letGoAll ends one hold of each of some pages, and gives back the places of those that nobody holds any more.
+func (s *pageStore) letGoAll(parts []part) {
+	var places int64
+	s.mu.Lock()
+	for _, p := range parts {
+		places += s.letGo(p.page)
+	}
+	s.mu.Unlock()
+	s.room.Release(places)
+}
+
+// memoryOf is the memory of pages whose numbers follow each other, as one piece of so many bytes, if they lie so in
+// memory as well; nil otherwise.
+func (s *pageStore) memoryOf(parts []part, bytes int64) []byte {
+	for i, p := range parts {
+		if p.slot != parts[0].slot+int64(i) {
+			return nil
+		}
+	}
+	return s.memory[parts[0].slot*pageSize:][:bytes]
 }
 
 // dropState forgets the pages of an object that changed.

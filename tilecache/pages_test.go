@@ -131,6 +131,9 @@ func checkIdle(t testing.TB, c *Cache) {
 	t.Helper()
 	c.opening.Wait()
 	c.fetching.Wait()
+	for c.writer.waiting.Load() > 0 { // What goes to disk holds its pages until then.
+		time.Sleep(time.Millisecond)
+	}
 	s := c.pages
 	s.mu.Lock()
 	defer s.mu.Unlock()

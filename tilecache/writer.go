@@ -62,7 +62,8 @@ type write struct {
 	object *Object
 	first  int64
 	bytes  []byte
-	buffer *buffer // to be given back; nil where the bytes are another's
+	buffer *buffer // to be given back, if the bytes are its
+	parts  []part  // held for it, if they are those of pages
 }
 
 func newWriter(b *buffers, most int64, disk bool) *writer {
@@ -72,8 +73,8 @@ func newWriter(b *buffers, most int64, disk bool) *writer {
 		w.ended.Go(func() {
 			for next := range w.queue {
 				next.object.disk.Write(next.first, next.bytes)
-				w.waiting.Add(-int64(len(next.bytes)))
 				w.done(next)
+				w.waiting.Add(-int64(len(next.bytes)))
 			}
 		})
 	}
@@ -81,12 +82,12 @@ func newWriter(b *buffers, most int64, disk bool) *writer {
 }
 
 // keep has pages written. Those for which there is no room in the queue are not: they cost another
-// fetch one day, while waiting would cost time now. The buffer, if there is one, is the writer's from
-// now on.
-func (w *writer) keep(o *Object, first int64, bytes []byte, b *buffer) {
-	o.refs.Add(1)
-	next, n := write{o, first, bytes, b}, int64(len(bytes))
-	if o.disk == nil {
+// fetch one day, while waiting would cost time now. The buffer, if there is one, and the hold of pages are the
+// writer's from now on.
+func (w *writer) keep(next write) {
+	next.object.refs.Add(1)
+	n := int64(len(next.bytes))
+	if next.object.disk == nil {
 		w.done(next)
 		return
 	}
@@ -105,6 +106,9 @@ func (w *writer) keep(o *Object, first int64, bytes []byte, b *buffer) {
 func (w *writer) done(next write) {
 	if next.buffer != nil {
 		w.buffers.put(next.buffer)
+	}
+	if next.parts != nil {
+		next.object.cache.pages.letGoAll(next.parts)
 	}
 	next.object.Release()
 }

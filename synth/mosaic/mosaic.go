@@ -10,6 +10,10 @@
 // zeroed. Nothing larger than the reply is ever assembled, except for [Mosaic.Bands], which answers in
 // the order (band, row, column) and for that makes blocks whole.
 //
+// From a distant source ([tilecache.Cache.Distant]) the tiles of a read are loaded side by side, those that
+// [Mosaic.Expect] names before their reader comes to them, and with embeddings the scales that Block.Scales
+// says are wanted next are fetched, too: each would cost a round trip of its own.
+//
 // # Rules
 //
 //   - The last tile in catalogue order wins its whole rectangle, nodata included.

@@ -196,14 +196,16 @@ func (v *view) embeddings(ctx context.Context, tile int, pieces []piece, out []b
 	return nil
 }
 
-// expectScales has those scales of a tile fetched that lie in a window, in whole rows, as scales reads them.
+// expectScales has those scales of a tile fetched that lie in a window, in whole strips, as learn reads them.
 func (v *view) expectScales(tile int, window grid.Rect) {
 	l, rect := v.tiles[tile], v.rects[tile]
 	rows := rect.Intersect(window)
 	if rows.Empty() {
 		return
 	}
-	v.pins[tile].scales.Expect(l.scales.offset+int64(rows.Row-rect.Row)*l.scales.rowBytes, int64(rows.Height)*l.scales.rowBytes)
+	row0 := (rows.Row - rect.Row) / stripRows * stripRows
+	row1 := min(l.height, (rows.Bottom()-rect.Row+stripRows-1)/stripRows*stripRows)
+	v.pins[tile].scales.Expect(l.scales.offset+int64(row0)*l.scales.rowBytes, int64(row1-row0)*l.scales.rowBytes)
 }
 
 // prefix writes a tile's part of a reply of the first bands of each pixel. Here, and only here, a pixel
