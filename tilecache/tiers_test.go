@@ -286,6 +286,36 @@ func TestWriterDropsWhatIsTooMuch(t *testing.T) {
 	c.writer.queue = nil // closed
 }
 
+// Catches pages that are taken for others while they wait to be written to disk, which would be kept there under
+// the first ones' checksums.
+func TestPagesStayUntilTheyAreOnDisk(t *testing.T) {
+	data := noise(32<<20, 1)
+	c := newPaged(t, newRemote(map[string][]byte{"a": data}), Config{Memory: 16 << 20, Disk: newDisk(t, t.TempDir())})
+	busy := make(chan write, 1024)
+	idle := c.writer.queue
+	c.writer.queue = busy // Nobody writes.
+	o := mustOpen(t, c, "a")
+	defer o.Release()
+	for off := int64(0); off < int64(len(data)); off += 256 << 10 {
+		readAt(t, o, off, 256<<10)
+	}
+	c.fetching.Wait()
+	c.writer.queue = idle
+	close(busy)
+	var held int
+	for w := range busy {
+		if !bytes.Equal(w.bytes, data[w.first*pageSize:][:len(w.bytes)]) {
+			t.Errorf("other bytes at page %d", w.first)
+		}
+		held += len(w.parts)
+		c.writer.done(w)
+		c.writer.waiting.Add(-int64(len(w.bytes)))
+	}
+	if held == 0 {
+		t.Error("no page waited")
+	}
+}
+
 // Catches ReadRanges of objects without pages that reads otherwise than ReadAt, from sources that read
 // ranges at once and from those that do not.
 func TestReadRangesDirectly(t *testing.T) {

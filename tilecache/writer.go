@@ -69,9 +69,10 @@ type write struct {
 func newWriter(b *buffers, most int64, disk bool) *writer {
 	w := &writer{buffers: b, most: most}
 	if disk {
-		w.queue = make(chan write, 1024)
+		queue := make(chan write, 1024)
+		w.queue = queue
 		w.ended.Go(func() {
-			for next := range w.queue {
+			for next := range queue {
 				next.object.disk.Write(next.first, next.bytes)
 				w.done(next)
 				w.waiting.Add(-int64(len(next.bytes)))
