@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// hotAge is the number of opens, of all files, after which those before count half.
-	hotAge = 4096
+	// hotAge is the number of opens, of all files, after which those before count half: what is read again
+	// and again now takes the place of what was an hour ago.
+	hotAge = 64
 
 	// maxAwait is how long an open waits for a copy that is being made just then. Copying takes
 	// about as long as reading without the copy; it takes longer where memory must be found first.
