@@ -109,13 +109,13 @@ func (n *fileNode) open(ctx context.Context) (*handle, uint32) {
 		}
 	}
 	h.counted = true // from here on nothing may fail
-	var full bool
-	if h.copy, full = n.s.hot.open(n, verdict); h.copy != nil {
+	var soon bool
+	if h.copy, soon = n.s.hot.open(n, verdict); h.copy != nil {
 		n.s.hotOpens.Add(1)
 		n.s.raw.backing.Store(ctx.Done(), h.copy.id)
 		return h, fuse.FOPEN_PASSTHROUGH
 	}
-	if !full {
+	if soon { // which what the kernel kept would only be beside
 		return h, fuse.FOPEN_DIRECT_IO
 	}
 	return h, n.bigFile(ctx)

@@ -60,7 +60,6 @@ type heat struct {
 	queued bool   // is in the queue, or being copied
 	later  bool   // is to be copied when nobody reads
 	barred bool   // never again: a read of it failed, or it has changed
-	full   bool   // there was no room for a copy when it was last asked for
 
 	filled chan struct{} // closed when the copying under way has ended; nil: none is under way
 	left   chan struct{} // closed when no handle asks any more; nil: nobody waits for that
@@ -147,10 +146,10 @@ func (h *hot) await(ctx context.Context, c <-chan struct{}, most time.Duration) 
 }
 
 // open counts a new handle and returns the copy it must read, or nil when it must ask this process;
-// full tells then that there was no room for a copy.
+// soon tells then that there is one for later opens, or is about to be.
 // A copy that is not usable is shown only where other open handles read it already, as the kernel
 // then demands it; those who opened it before it changed have made it so.
-func (h *hot) open(n *fileNode, v verdict) (c *hotCopy, full bool) {
+func (h *hot) open(n *fileNode, v verdict) (c *hotCopy, soon bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := &n.state.heat
@@ -165,7 +164,7 @@ func (h *hot) open(n *fileNode, v verdict) (c *hotCopy, full bool) {
 		if t.copy == nil || t.asking > 0 || v != usable {
 			t.asking++
 			h.consider(n)
-			return nil, t.full
+			return nil, t.queued || t.copy != nil
 		}
 		t.shown = t.copy
 	}
@@ -226,7 +225,6 @@ func (h *hot) consider(n *fileNode) {
 		return
 	}
 	if _, ok := h.room(t, size+h.queued); !ok {
-		t.full = true
 		return
 	}
 	queue := h.later
@@ -235,7 +233,6 @@ func (h *hot) consider(n *fileNode) {
 	}
 	select {
 	case queue <- n:
-		t.full = false
 		if t.later = !again; again {
 			t.queued = true
 			h.queued += size
@@ -306,7 +303,7 @@ func (h *hot) admit(n *fileNode, size int64, using bool) bool {
 	want := &n.state.heat
 	h.bring(want)
 	victims, ok := h.room(want, size)
-	if want.full = !ok; !ok || !using {
+	if !ok || !using {
 		want.queued = false
 		return false
 	}

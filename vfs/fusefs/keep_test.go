@@ -34,6 +34,12 @@ func readPart(t *testing.T, s *Server, file string, data []byte, off, n int64) (
 // TestKeepParts would catch a shard of which the same parts are read again and again, and asked for each
 // time; and one that is kept although each part was read once.
 func TestKeepParts(t *testing.T) {
+	for _, hot := range []int64{0, 64 << 20} {
+		t.Run(fmt.Sprintf("hot %d", hot), func(t *testing.T) { keepParts(t, Config{HotBytes: hot}) })
+	}
+}
+
+func keepParts(t *testing.T, cfg Config) {
 	const part = 512 << 10
 	data := noise(24 << 20)
 	var changed atomic.Bool
@@ -44,7 +50,7 @@ func TestKeepParts(t *testing.T) {
 			}
 			return nil
 		}},
-	}), Config{})
+	}), cfg)
 	for off := int64(0); off < 10<<20; off += part {
 		if readPart(t, s, path(dir, "once"), data, off, part) == 0 {
 			t.Errorf("what was never read is not asked for, at %d", off)
