@@ -73,13 +73,25 @@ func newWriter(b *buffers, most int64, disk bool) *writer {
 		w.queue = queue
 		w.ended.Go(func() {
 			for next := range queue {
-				next.object.disk.Write(next.first, next.bytes)
+				next.object.writeToDisk(next.first, next.bytes)
 				w.done(next)
 				w.waiting.Add(-int64(len(next.bytes)))
 			}
 		})
 	}
 	return w
+}
+
+// writeToDisk keeps pages, unless the object is found damaged, even just then: whoever finds that says so
+// first, and then discards what is on disk.
+func (o *Object) writeToDisk(first int64, bytes []byte) {
+	if o.damage() != nil {
+		return
+	}
+	o.disk.Write(first, bytes)
+	if o.damage() != nil {
+		o.disk.Discard()
+	}
 }
 
 // keep has pages written. Those for which there is no room in the queue are not: they cost another

@@ -14,7 +14,7 @@ import (
 
 const (
 	// hotAge is the number of opens, of all files, after which those before count half: what is read again
-	// and again now takes the place of what was an hour ago.
+	// and again now takes the place of what was so before.
 	hotAge = 64
 
 	// maxAwait is how long an open waits for a copy that is being made just then. Copying takes
