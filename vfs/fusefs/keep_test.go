@@ -87,24 +87,28 @@ func TestHotOnceRead(t *testing.T) {
 	}
 	dir, s := show(t, memfs.New(files), Config{HotBytes: 6<<20 + 100})
 	stop, ended := make(chan struct{}), make(chan struct{})
+	longest := time.Duration(0) // that nobody read: on a busy machine it may be long
 	go func() {
 		defer close(ended)
-		for {
+		for last := time.Now(); ; {
 			select {
 			case <-stop:
 				return
 			default:
 				_, _ = os.ReadFile(path(dir, "other")) // each asks the door
+				now := time.Now()
+				longest, last = max(longest, now.Sub(last)), now
 			}
 		}
 	}()
 	readWhole(t, path(dir, "0"), data)
 	time.Sleep(3 * quietFor)
-	if n := s.Stats().HotFiles; n != 0 {
-		t.Errorf("%d files are copied while others are read", n)
-	}
+	copied := s.Stats().HotFiles
 	close(stop)
 	<-ended
+	if copied != 0 && longest < quietFor/2 {
+		t.Errorf("%d files are copied while others are read", copied)
+	}
 	until(t, "a copy of the first", func() bool { return s.Stats().HotFiles == 1 })
 	for i := 1; i < 4; i++ {
 		readWhole(t, path(dir, "%d", i), data)
