@@ -220,9 +220,12 @@ func passOnChunk(group file.SerialRowGroupWriter, chunk file.ColumnChunkReader, 
 
 func passOnValues[T any](group file.SerialRowGroupWriter, read func(int64, []T, []int16, []int16) (int64, int, error), count int64) error {
 	values, levels, repetitions := make([]T, count), make([]int16, count), make([]int16, count)
-	_, n, err := read(count, values, levels, repetitions)
+	total, n, err := read(count, values, levels, repetitions)
 	if err != nil {
 		return err
+	}
+	if total != count { // the levels of the others would say that there is nothing
+		return fmt.Errorf("%d of %d values of a column were read back", total, count)
 	}
 	return writeColumn(group, values[:n], levels, repetitions)
 }

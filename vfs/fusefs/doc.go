@@ -126,6 +126,6 @@
 //
 // A file or directory the kernel knows takes about 400 bytes of this process and 1.1 KiB of the
 // kernel's, which forgets them when memory is short; a name it keeps as absent about 100 bytes here. A
-// file that was read around the page cache takes a bit more for each 128 KiB.
+// file that was read around the page cache takes one bit more for each 128 KiB.
 // Each read under way has a buffer of its length.
 package fusefs

@@ -115,7 +115,7 @@ func (n *fileNode) open(ctx context.Context) (*handle, uint32) {
 		n.s.raw.backing.Store(ctx.Done(), h.copy.id)
 		return h, fuse.FOPEN_PASSTHROUGH
 	}
-	if soon { // which what the kernel kept would only be beside
+	if soon || verdict != usable { // what the kernel kept would only be beside a copy, or is as unusable as that
 		return h, fuse.FOPEN_DIRECT_IO
 	}
 	return h, n.bigFile(ctx)

@@ -201,6 +201,7 @@ func (h *hot) release(n *fileNode, c *hotCopy, read int64) {
 func (h *hot) forget(n *fileNode) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	n.state.later = false
 	h.drop(&n.state.heat)
 }
 

@@ -31,8 +31,8 @@ const (
 	// maxRead is the longest read the kernel asks for at once.
 	maxRead = 1 << 20
 
-	// readAhead has the kernel ask for as much at once as it may. With several times that it fetches for
-	// other readers what nobody reads, and a first read by eight of them takes twice as long.
+	// readAhead has the kernel ask for as much at once as it may. With four times that, eight readers of
+	// files that the page cache does not have yet took three times as long.
 	readAhead = 1 << 20
 )
 
