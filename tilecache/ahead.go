@@ -3,6 +3,8 @@ package tilecache
 import (
 	"sync"
 	"time"
+
+	"github.com/tesserafs/tesserafs/tilecache/disk"
 )
 
 const (
@@ -303,6 +305,9 @@ func (o *Object) keeps(from, to int64) bool {
 	return true
 }
 
+// indexes are used again; those of reads are their batches'.
+var indexes = sync.Pool{New: func() any { return new(disk.Index) }}
+
 // askAhead has pages fetched, for which it has places, and says how far it came.
 func (o *Object) askAhead(x extent, from, to int64, w *window) (reached int64) {
 	s := o.cache.pages
@@ -318,7 +323,10 @@ func (o *Object) askAhead(x extent, from, to int64, w *window) (reached int64) {
 	r := &order{reached: to}
 	if len(missing) > 0 {
 		// It has an error only for pages that are wanted.
-		r, _ = o.order(missing, x, w, false)
+		index := indexes.Get().(*disk.Index)
+		r, _ = o.order(missing, index, x, w, false)
+		index.Reset()
+		indexes.Put(index)
 	}
 	s.mu.Lock()
 	taken := r.claim()

@@ -22,7 +22,8 @@
 // than a quarter of the memory goes on in steps of that.)
 //
 //	read.go    pieces find their pages in memory: copied, and that is all. Those under way are waited for.
-//	fetch.go   the others are looked for on disk; how to ask the source for the rest is planned
+//	           Of pages that are on disk, and most of which is wanted, they are filled from there at once.
+//	fetch.go   the others are looked for on disk too; how to ask the source for the rest is planned
 //	plan.go    from how it answers of late; each request is a fetch, in a goroutine of the cache's own.
 //	pages.go   Fetches fill pages, which all who wait copy from, and which stay in memory, the
 //	           least recently used leaving it first.
@@ -94,6 +95,8 @@
 //     getting ErrChanged. Pages are served until a request finds the change: with Forget, or when one is
 //     missing.
 //   - Failures to open and to fetch are told to all who wait, and not remembered.
+//   - What is on disk is read through the page cache of the kernel, and not kept in memory as well, but for pages of
+//     which less than half is wanted: the columns of a tile beside those of one reader are another's.
 //   - What fails on disk costs a fetch. Pages that the disk is too slow for are not kept there.
 //   - Offline, what is not on disk fails with source.ErrUnavailable. Absent is only what the source did not
 //     have when it was last asked, which the disk cache notes.

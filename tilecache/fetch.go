@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/tesserafs/tesserafs/tilecache/disk"
 	"github.com/tesserafs/tesserafs/tilecache/source"
 )
 
@@ -46,20 +47,25 @@ type order struct {
 	fetches  []*fetch
 }
 
-// order plans how pages come, which ascend, for the read of an extent or for a window. Of scattered ones no more
-// are read beside them than they are themselves.
-func (o *Object) order(numbers []int64, x extent, w *window, scattered bool) (*order, error) {
+// order plans how pages come, which ascend, for the read of an extent or for a window; index is the object's. Of scattered
+// ones no more are read beside them than they are themselves.
+func (o *Object) order(numbers []int64, index *disk.Index, x extent, w *window, scattered bool) (*order, error) {
 	c := o.cache
 	r := &order{object: o, window: w, reached: numbers[len(numbers)-1] + 1}
 	for _, n := range numbers {
-		if o.disk != nil && o.disk.Has(n) {
+		if o.disk != nil && o.disk.Keeps(index, n) {
 			r.disk = append(r.disk, n)
 		} else {
 			r.source = append(r.source, n)
 		}
 	}
-	if w != nil && w.sparse {
-		r.disk = nil // They are near enough.
+	if w != nil {
+		if !w.sparse { // Of sparse ones most may not be wanted.
+			for _, kept := range runsOf(r.disk) {
+				o.disk.WillNeed(kept.first, kept.end)
+			}
+		}
+		r.disk = nil
 	}
 	if c.offline {
 		if len(r.source) > 0 && w == nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/tesserafs/tesserafs/tilecache/disk"
 	"github.com/tesserafs/tesserafs/tilecache/source"
 )
 
@@ -15,10 +16,14 @@ import (
 type piece struct {
 	number int64
 	at     int64  // where in the page it begins
-	p      []byte // what it fills
+	p      []byte // what it fills; its capacity reaches to the end of the range
+	filled bool   // from disk, without a page of memory
 	page   *page  // which it holds; nil where it is missing
 	fetch  *fetch // that it waits for; nil where the page is here
 }
+
+// missing says that nothing has the piece yet.
+func (p *piece) missing() bool { return p.page == nil && !p.filled }
 
 // batch is pieces that are read together: those of all ranges of a read, unless that is a large part
 // of the memory there is.
@@ -26,6 +31,7 @@ type batch struct {
 	pieces  []piece
 	missing []int64
 	extent  extent
+	index   disk.Index // of the object, as of this read
 }
 
 // add makes pieces of a range, as long as there are no more than so many, and says how much of it fits.
@@ -62,6 +68,7 @@ var batches = sync.Pool{New: func() any { return new(batch) }}
 func (b *batch) reset() {
 	clear(b.pieces) // They point to memory of callers.
 	b.pieces, b.missing, b.extent = b.pieces[:0], b.missing[:0], extent{}
+	b.index.Reset()
 }
 
 // readPages is ReadRanges of objects that are read by pages.
@@ -128,11 +135,15 @@ func (o *Object) readBatch(ctx context.Context, b *batch) error {
 	s.mu.Lock()
 	o.holdAll(b, &places)
 	s.mu.Unlock()
+	if o.disk != nil {
+		o.fromDisk(ctx, b)
+	}
 	var here, waits int64
-	for _, p := range b.pieces {
-		switch {
-		case p.page == nil:
+	for i := range b.pieces {
+		switch p := &b.pieces[i]; {
+		case p.missing():
 			b.missing = append(b.missing, p.number)
+		case p.filled:
 		case p.fetch == nil:
 			here++
 		default:
@@ -182,7 +193,7 @@ func (o *Object) enter() error {
 func (o *Object) holdAll(b *batch, places *int64) {
 	for i := range b.pieces {
 		p := &b.pieces[i]
-		if p.page != nil {
+		if !p.missing() {
 			continue
 		}
 		if held, fresh := o.cache.pages.hold(pageKey{o.state, p.number}); held != nil {
@@ -192,12 +203,51 @@ func (o *Object) holdAll(b *batch, places *int64) {
 	}
 }
 
+// fromDisk fills missing pieces from pages on disk, without a page of memory for them, where a reader wants most of what
+// those hold: it will not come back for the rest, and the system's page cache has them if somebody does.
+func (o *Object) fromDisk(ctx context.Context, b *batch) {
+	for i, n := 0, 0; i < len(b.pieces); i += n {
+		first := &b.pieces[i]
+		n = 1
+		if !first.missing() {
+			continue
+		}
+		wanted := len(first.p)
+		for i+n < len(b.pieces) {
+			p := &b.pieces[i+n]
+			if !p.missing() || p.number != first.number+int64(n) || !follows(&b.pieces[i+n-1], p) {
+				break
+			}
+			wanted += len(p.p)
+			n++
+		}
+		if 2*wanted <= n*pageSize {
+			continue
+		}
+		got := o.disk.ReadPart(ctx, &b.index, first.number*pageSize+first.at, first.p[:wanted])
+		for k := range n {
+			p := &b.pieces[i+k]
+			if p.filled = got >= len(p.p); !p.filled {
+				break
+			}
+			got -= len(p.p)
+			o.cache.counts.disk.Add(1)
+		}
+	}
+}
+
+// follows says whether a piece fills what lies behind another in the same range.
+func follows(before, p *piece) bool {
+	n := len(before.p)
+	return cap(before.p) > n && &before.p[:n+1][n] == &p.p[0]
+}
+
 // askFor has the missing pages of a batch fetched, and gives them to its pieces. It says whether the
 // source is asked for some.
 func (o *Object) askFor(b *batch, places *int64) (far bool, err error) {
 	slices.Sort(b.missing)
 	b.missing = slices.Compact(b.missing)
-	r, err := o.order(b.missing, b.extent, nil, b.scattered())
+	r, err := o.order(b.missing, &b.index, b.extent, nil, b.scattered())
 	if err != nil {
 		return false, err
 	}
@@ -218,6 +268,9 @@ func (o *Object) askFor(b *batch, places *int64) (far bool, err error) {
 func (o *Object) wait(ctx context.Context, b *batch) error {
 	for i := range b.pieces {
 		p := &b.pieces[i]
+		if p.filled {
+			continue
+		}
 		if p.fetch != nil {
 			select {
 			case <-p.fetch.done:
