@@ -9,6 +9,7 @@ package source
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 )
 
@@ -106,4 +107,21 @@ type Ranger interface {
 
 	// ReadRanges fills all of them or fails, as ReadAt does.
 	ReadRanges(ctx context.Context, ranges []Range) error
+}
+
+// Streamer is an Object that brings a long run of bytes by one request: for most servers that is much
+// less work than the many it takes the place of.
+type Streamer interface {
+	Object
+
+	// Stream asks for n bytes from off on, and returns when they begin to come: io.ErrUnexpectedEOF
+	// beyond the end, ErrChanged as ReadAt. The reader gives them in order, as they come, and io.EOF
+	// after exactly n of them (at once where n is 0). It is for one goroutine. What the reader gives is
+	// right, but only io.EOF says that the server meant no more by its answer.
+	//
+	// Nothing is tried twice: where the answer breaks off, stalls or does not come the error is a
+	// *Transient, and the caller asks for what is missing with ReadAt, which has all the patience. ctx
+	// is for all of it; when that ends a Read under way fails. Close ends the request, and reads on no
+	// further; it is to be called however the stream ended.
+	Stream(ctx context.Context, off, n int64) (io.ReadCloser, error)
 }

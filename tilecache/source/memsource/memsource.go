@@ -16,7 +16,10 @@ import (
 	"github.com/tesserafs/tesserafs/tilecache/source"
 )
 
-var _ source.Source = (*Source)(nil)
+var (
+	_ source.Source   = (*Source)(nil)
+	_ source.Streamer = (*object)(nil)
+)
 
 // Source is objects by name.
 type Source struct {
@@ -224,6 +227,49 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		return n, fmt.Errorf("%s: bytes %d to %d of %d: %w", o.name, off, off+int64(len(p)), o.info.Size, io.ErrUnexpectedEOF)
 	}
 	return n, nil
+}
+
+// Stream gives what was opened, whatever becomes of the object meanwhile; Fail and Delay are for each
+// Read of it.
+func (o *object) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	if err := o.Check(ctx); err != nil {
+		return nil, err
+	}
+	switch {
+	case off < 0 || n < 0:
+		return nil, fmt.Errorf("%s: %d bytes at offset %d: %w", o.name, n, off, fs.ErrInvalid)
+	case off > o.info.Size-n:
+		return nil, fmt.Errorf("%s: bytes %d to %d of %d: %w", o.name, off, off+n, o.info.Size, io.ErrUnexpectedEOF)
+	}
+	return &stream{ctx: ctx, source: o.source, name: o.name, rest: o.data[off : off+n]}, nil
+}
+
+type stream struct {
+	ctx    context.Context
+	source *Source
+	name   string
+	rest   []byte
+	closed bool
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	if s.closed {
+		return 0, fmt.Errorf("%s: %w", s.name, fs.ErrClosed)
+	}
+	if len(s.rest) == 0 {
+		return 0, io.EOF
+	}
+	if err := s.source.begin(s.ctx, s.name); err != nil {
+		return 0, err
+	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+func (s *stream) Close() error {
+	s.closed = true
+	return nil
 }
 
 func (o *object) Close() error {

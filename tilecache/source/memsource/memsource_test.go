@@ -31,9 +31,13 @@ func TestSuite(t *testing.T) {
 
 // Catches failures on demand that miss a call, or that stay after they were taken back.
 func TestFail(t *testing.T) {
-	s := memsource.New(map[string][]byte{"a": {1}, "d/b": {2}})
+	s := memsource.New(map[string][]byte{"a": {1, 2}, "d/b": {2}})
 	ctx := t.Context()
 	o, err := s.Open(ctx, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, err := o.(source.Streamer).Stream(ctx, 0, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +45,15 @@ func TestFail(t *testing.T) {
 		"open":  func() error { _, err := s.Open(ctx, "a"); return err },
 		"read":  func() error { _, err := o.ReadAt(ctx, make([]byte, 1), 0); return err },
 		"check": func() error { return o.Check(ctx) },
-		"list":  func() error { _, err := s.List(ctx, "d", false); return err },
+		"stream": func() error {
+			r, err := o.(source.Streamer).Stream(ctx, 0, 2)
+			if err == nil {
+				err = r.Close()
+			}
+			return err
+		},
+		"a read of a stream": func() error { _, err := begun.Read(make([]byte, 1)); return err },
+		"list":               func() error { _, err := s.List(ctx, "d", false); return err },
 	}
 	boom := errors.New("boom")
 	s.Fail("a", boom)

@@ -65,6 +65,7 @@ func Test(t *testing.T, newSource func(t *testing.T, objects map[string][]byte) 
 		{"Appearing", testAppearing},
 		{"Unchanged", testUnchanged},
 		{"Cancelled", testCancelled},
+		{"Stream", testStream},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, newSource) })
 	}
