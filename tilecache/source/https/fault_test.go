@@ -58,8 +58,29 @@ func opened(t *testing.T, then http.HandlerFunc) source.Object {
 	return o
 }
 
+// streamAt is ReadAt by a stream, in pieces.
+func streamAt(ctx context.Context, o source.Object, p []byte, off int64) (n int, err error) {
+	r, err := o.(source.Streamer).Stream(ctx, off, int64(len(p)))
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	for {
+		more, err := r.Read(p[n:min(n+7, len(p)):len(p)])
+		if n += more; n == len(p) && err == nil {
+			_, err = r.Read(make([]byte, 1))
+		}
+		switch {
+		case errors.Is(err, io.EOF) && n == len(p):
+			return n, nil
+		case err != nil:
+			return n, err
+		}
+	}
+}
+
 // Catches a wrong answer that becomes data, a passing failure that is told as a lasting one or the
-// reverse, and bytes beyond the asked range.
+// reverse, and bytes beyond the asked range; of reads and of streams.
 func TestFaultyReads(t *testing.T) {
 	part := func(span, etag string, body []byte) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -172,10 +193,10 @@ func TestFaultyReads(t *testing.T) {
 			http.Redirect(w, r, r.URL.String()+"x", http.StatusFound)
 		}, "more than 5 times", nil, -1},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		run := func(t *testing.T, read func(ctx context.Context, o source.Object, p []byte, off int64) (int, error)) {
 			o := opened(t, test.answer)
 			room := bytes.Repeat([]byte{0xEE}, 60)
-			n, err := o.ReadAt(t.Context(), room[20:40:40], 100)
+			n, err := read(t.Context(), o, room[20:40:40], 100)
 			if !bytes.Equal(room[:20], room[40:]) || room[0] != 0xEE || room[40] != 0xEE {
 				t.Error("bytes are written outside the range")
 			}
@@ -191,7 +212,7 @@ func TestFaultyReads(t *testing.T) {
 				}
 				return
 			}
-			if err == nil || !strings.Contains(err.Error(), test.says) || n == 20 {
+			if err == nil || !strings.Contains(err.Error(), test.says) {
 				t.Fatalf("%d, %v; want %q", n, err, test.says)
 			}
 			for _, is := range []error{source.ErrChanged, fs.ErrPermission, fs.ErrNotExist, io.ErrUnexpectedEOF} {
@@ -212,7 +233,17 @@ func TestFaultyReads(t *testing.T) {
 			if changed := o.Check(t.Context()); errors.Is(changed, source.ErrChanged) != (test.is == source.ErrChanged) {
 				t.Errorf("check afterwards: %v", changed)
 			}
+		}
+		t.Run(test.name, func(t *testing.T) {
+			run(t, func(ctx context.Context, o source.Object, p []byte, off int64) (int, error) {
+				n, err := o.ReadAt(ctx, p, off)
+				if err != nil && n == len(p) {
+					t.Errorf("all bytes are said to be right, and %v", err)
+				}
+				return n, err
+			})
 		})
+		t.Run(test.name+", streamed", func(t *testing.T) { run(t, streamAt) })
 	}
 }
 
@@ -429,6 +460,9 @@ func TestConnections(t *testing.T) {
 		if _, err := o.ReadAt(t.Context(), make([]byte, 500), 100); err != nil {
 			t.Error(err)
 		}
+		if _, err := streamAt(t.Context(), o, make([]byte, 500), 100); err != nil {
+			t.Error(err)
+		}
 		o.Close()
 		if _, err := s.Open(t.Context(), "none"); !errors.Is(err, fs.ErrNotExist) {
 			t.Error(err)
@@ -449,10 +483,104 @@ func TestInterrupted(t *testing.T) {
 		http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	begun := time.Now()
-	if _, err := o.ReadAt(ctx, make([]byte, 20), 100); !errors.Is(err, ctx.Err()) || errors.As(err, new(*source.Transient)) || time.Since(begun) > 5*time.Second {
-		t.Errorf("%v after %v", err, time.Since(begun))
+	for name, read := range map[string]func(ctx context.Context, o source.Object, p []byte, off int64) (int, error){
+		"read": func(ctx context.Context, o source.Object, p []byte, off int64) (int, error) {
+			return o.ReadAt(ctx, p, off)
+		},
+		"stream": streamAt,
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		begun := time.Now()
+		_, err := read(ctx, o, make([]byte, 20), 100)
+		if !errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*source.Transient)) || time.Since(begun) > 5*time.Second {
+			t.Errorf("%s: %v after %v", name, err, time.Since(begun))
+		}
+		cancel()
+	}
+}
+
+// endless has an object of 1 GiB that it sends as fast as it can, as one of this ETag, and says how much of
+// an answer it was rid of when the client left.
+func endless(t *testing.T, etag *atomic.Value) (o source.Streamer, sent <-chan int64) {
+	t.Helper()
+	const size = 1 << 30
+	left := make(chan int64, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Range") != fmt.Sprintf("bytes=0-%d", size-1) {
+			w.Header().Set("ETag", `"one"`)
+			http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(zeros{}, 0, size))
+			return
+		}
+		w.Header().Set("ETag", etag.Load().(string))
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", size-1, size))
+		w.WriteHeader(http.StatusPartialContent)
+		n, _ := io.Copy(w, io.NewSectionReader(zeros{}, 0, size))
+		left <- n
+	}))
+	t.Cleanup(server.Close)
+	opened, err := open(t, https.Config{URL: server.URL, PrefixBytes: 10}).Open(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { opened.Close() })
+	return opened.(source.Streamer), left
+}
+
+type zeros struct{}
+
+func (zeros) ReadAt(p []byte, _ int64) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// Catches a stream that reads on when nobody wants more of it, or keeps its connection: after Close, at
+// the end of its context, while its reader pauses, and where the answer is refused.
+func TestStreamLeft(t *testing.T) {
+	var etag atomic.Value
+	etag.Store(`"one"`)
+	o, sent := endless(t, &etag)
+	for name, leave := range map[string]func(cancel func(), r io.Closer){
+		"closed":    func(_ func(), r io.Closer) { r.Close() },
+		"cancelled": func(cancel func(), _ io.Closer) { cancel() },
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		r, err := o.Stream(ctx, 0, o.Info().Size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(r, make([]byte, 1<<20)); err != nil {
+			t.Error(err)
+		}
+		select {
+		case n := <-sent:
+			t.Errorf("%s: %d bytes were sent while the reader paused", name, n)
+		case <-time.After(100 * time.Millisecond):
+		}
+		leave(cancel, r)
+		select {
+		case n := <-sent:
+			if n > 256<<20 { // What buffers of the system hold is less.
+				t.Errorf("%s: %d bytes were sent to a reader of 1 MiB", name, n)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: the connection is kept", name)
+		}
+		if n, err := r.Read(make([]byte, 10)); n != 0 || err == nil {
+			t.Errorf("%s: it reads %d bytes more, %v", name, n, err)
+		}
+		cancel()
+		r.Close()
+	}
+	if _, err := o.ReadAt(t.Context(), make([]byte, 10), 1000); err != nil {
+		t.Errorf("a read afterwards: %v", err)
+	}
+	etag.Store(`"two"`)
+	if _, err := o.Stream(t.Context(), 0, o.Info().Size); !errors.Is(err, source.ErrChanged) {
+		t.Errorf("a stream of another state: %v", err)
+	}
+	select {
+	case <-sent:
+	case <-time.After(10 * time.Second):
+		t.Error("the connection of a refused answer is kept")
 	}
 }

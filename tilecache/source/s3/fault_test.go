@@ -15,7 +15,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/tesserafs/tesserafs/tilecache/source"
 	"github.com/tesserafs/tesserafs/tilecache/source/s3"
 )
 
@@ -225,5 +227,95 @@ func TestChecksumAnswers(t *testing.T) {
 			t.Errorf("%q %s: %x, %v, %v", test.sum, test.kind, sum, ok, err)
 		}
 		server.Close()
+	}
+}
+
+// Catches what the SDK makes of an answer that is streamed: another state's bytes, or another range's, that
+// become data; an end of the connection, or a busy server, that is told as anything but a Transient; and
+// an error that does not name the object.
+func TestFaultyStreams(t *testing.T) {
+	data := bytes.Repeat([]byte("tessera"), 20_000)
+	size := int64(len(data))
+	answer := func(status int, span, etag string, body []byte, length int64) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ETag", etag)
+			if span != "" {
+				w.Header().Set("Content-Range", span)
+			}
+			if length >= 0 {
+				w.Header().Set("Content-Length", fmt.Sprint(length))
+			}
+			w.WriteHeader(status)
+			http.NewResponseController(w).Flush()
+			if w.Write(body); int64(len(body)) < length {
+				http.NewResponseController(w).Flush()
+				panic(http.ErrAbortHandler)
+			}
+		}
+	}
+	whole := fmt.Sprintf("bytes 0-%d/%d", size-1, size)
+	for _, test := range []struct {
+		name      string
+		answer    http.HandlerFunc
+		came      int64
+		says      string // "" where the stream is right
+		is        error
+		transient bool
+	}{
+		{"right", answer(206, whole, `"one"`, data, size), size, "", nil, false},
+		{"right without a length", answer(206, whole, `"one"`, data, -1), size, "", nil, false},
+		{"200", answer(200, "", `"one"`, data, size), 0, "does not serve ranges", nil, false},
+		{"another range", answer(206, fmt.Sprintf("bytes 1-%d/%d", size-1, size), `"one"`, data[1:], size-1), 0, "sends bytes 1 to", nil, false},
+		{"another ETag", answer(206, whole, `"two"`, data, size), 0, "its ETag is another", source.ErrChanged, false},
+		{"another size", answer(206, fmt.Sprintf("bytes 0-%d/%d", size-1, size+1), `"one"`, data, size), 0, "now 140001", source.ErrChanged, false},
+		{"412", answer(412, "", "", nil, 0), 0, "another state", source.ErrChanged, false},
+		{"404", answer(404, "", "", nil, 0), 0, "deleted", source.ErrChanged, false},
+		{"503", answer(503, "", "", nil, 0), 0, "503 Service Unavailable", nil, true},
+		{"cut short", answer(206, whole, `"one"`, data[:90_000], size), 90_000, "broke off after 90000 of 140000 bytes", nil, true},
+		{"longer than a range", answer(206, whole, `"one"`, append(data[:size:size], 1), -1), size, "more bytes than the 140000", nil, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var asked atomic.Int64
+			s := fake(t, func(w http.ResponseWriter, r *http.Request) {
+				if asked.Add(1) > 1 {
+					test.answer(w, r)
+					return
+				}
+				w.Header().Set("ETag", `"one"`)
+				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+			})
+			o, err := s.Open(t.Context(), "x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer o.Close()
+			var got []byte
+			r, err := o.(source.Streamer).Stream(t.Context(), 0, size)
+			if err == nil {
+				got, err = io.ReadAll(r)
+				r.Close()
+			}
+			if int64(len(got)) != test.came || !bytes.Equal(got, data[:len(got)]) {
+				t.Errorf("%d bytes came of %d, or others", len(got), test.came)
+			}
+			if test.says == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), "read s3://bucket/x: ") || strings.Contains(err.Error(), "\n") {
+				t.Fatalf("%v, want %q", err, test.says)
+			}
+			if errors.Is(err, source.ErrChanged) != (test.is == source.ErrChanged) || errors.Is(err, fs.ErrNotExist) || errors.As(err, new(*source.Transient)) != test.transient {
+				t.Errorf("%v is another kind of error", err)
+			}
+			if changed := o.Check(t.Context()); errors.Is(changed, source.ErrChanged) != (test.is == source.ErrChanged) {
+				t.Errorf("check afterwards: %v", changed)
+			}
+			if n := asked.Load(); n != 2 {
+				t.Errorf("%d requests", n)
+			}
+		})
 	}
 }

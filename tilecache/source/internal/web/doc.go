@@ -5,7 +5,8 @@
 //
 // [Open] asks a [Store] for the first bytes of an object, and pins the object to the size and the
 // validator of the answer (object.go). A read asks for its range of that state and no other, looks
-// at what the answer says of itself, and has the bytes written where the caller wants them. The
+// at what the answer says of itself, and has the bytes written where the caller wants them; a stream
+// does the same, and leaves the pace at which they come to the caller. The
 // store makes the request, over the client of [NewClient] (client.go), which refuses redirects and
 // addresses that nobody asked for (address.go). What goes wrong on the way becomes one line without
 // a URL in it (errors.go): a URL may carry a signature.

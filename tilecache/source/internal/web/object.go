@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -188,50 +189,76 @@ func (a *Answer) span() (first, last, size int64, err error) {
 	if !unit || !slash || !dash || errors.Join(err1, err2, err3) != nil || first < 0 || first > last || last >= size {
 		return 0, 0, 0, errors.New("the server sends a range and does not say properly which (Content-Range)")
 	}
+	if a.Length >= 0 && a.Length != last-first+1 {
+		return 0, 0, 0, fmt.Errorf("the server sends %d bytes and calls them a range of %d", a.Length, last-first+1)
+	}
 	return first, last, size, nil
 }
 
-// progress is a body whose bytes are told of as they come.
-type progress struct {
-	io.Reader
-	came func(n int)
+// body is the range that an answer has: its n bytes and then io.EOF. It fails where the answer ends
+// before them, or goes on after.
+type body struct {
+	ctx    context.Context // of the request
+	answer *Answer
+	n, got int64
+	err    error // of all later Reads
 }
 
-func (r progress) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	if n > 0 {
-		r.came(n)
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil || len(p) == 0 {
+		return 0, b.err
 	}
-	return n, err
+	if b.got == b.n {
+		b.err = b.end()
+		return 0, b.err
+	}
+	// What came before the context ended may lie about for as long as the connection is not closed yet.
+	if b.err = b.ctx.Err(); b.err != nil {
+		return 0, b.err
+	}
+	n, err := b.answer.Body.Read(p[:min(int64(len(p)), b.n-b.got)])
+	b.got += int64(n)
+	switch {
+	case err == nil, b.got == b.n:
+		return n, nil
+	case b.ctx.Err() != nil:
+		b.err = b.ctx.Err()
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		b.err = &source.Transient{Err: fmt.Errorf("the answer broke off after %d of %d bytes", b.got, b.n)}
+	default:
+		b.err = Explain(b.ctx, err)
+	}
+	return n, b.err
+}
+
+// end is io.EOF, or that the answer goes on: only the end of a body without a length shows that it
+// was no longer.
+func (b *body) end() error {
+	if b.answer.Length >= 0 {
+		return io.EOF
+	}
+	var more [1]byte
+	if n, _ := io.ReadFull(b.answer.Body, more[:]); n > 0 {
+		return fmt.Errorf("the server sends more bytes than the %d it calls a range", b.n)
+	}
+	return io.EOF
 }
 
 // read fills p, the whole of the range that the answer has; came, if not nil, is told of its bytes as
 // they come. Where it fails, the first n bytes of p are those of the range.
 func (a *Answer) read(ctx context.Context, p []byte, came func(n int)) (n int, err error) {
-	if a.Length >= 0 && a.Length != int64(len(p)) {
-		return 0, fmt.Errorf("the server sends %d bytes and calls them a range of %d", a.Length, len(p))
-	}
-	body := io.Reader(a.Body)
-	if came != nil {
-		body = progress{body, came}
-	}
-	n, err = io.ReadFull(body, p)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		if ctx.Err() != nil {
-			return n, ctx.Err()
+	b := &body{ctx: ctx, answer: a, n: int64(len(p))}
+	for n < len(p) {
+		more, err := b.Read(p[n:])
+		if n += more; more > 0 && came != nil {
+			came(more)
 		}
-		return n, &source.Transient{Err: fmt.Errorf("the answer broke off after %d of %d bytes", n, len(p))}
+		if err != nil {
+			return n, err
+		}
 	}
-	if err != nil {
-		return n, Explain(ctx, err)
-	}
-	if a.Length >= 0 {
-		return n, nil
-	}
-	// Only the end of a body without a length shows that it was no longer.
-	var more [1]byte
-	if n, _ := io.ReadFull(a.Body, more[:]); n > 0 {
-		return 0, fmt.Errorf("the server sends more bytes than the %d it calls a range", len(p))
+	if err := b.end(); !errors.Is(err, io.EOF) {
+		return 0, err
 	}
 	return n, nil
 }
@@ -249,29 +276,81 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 // that stalls is noticed before the time for all of them is up. Where it fails, the first n bytes of p are right
 // all the same.
 func (o *object) ReadAtProgress(ctx context.Context, p []byte, off int64, came func(n int)) (int, error) {
-	if err := o.Check(ctx); err != nil {
-		return 0, err
-	}
 	n := int64(len(p))
-	switch {
-	case off < 0:
-		return 0, fmt.Errorf("read %s: offset %d: %w", o.path(), off, fs.ErrInvalid)
-	case off > o.info.Size-n:
-		return 0, fmt.Errorf("read %s: bytes %d to %d of %d: %w", o.path(), off, off+n, o.info.Size, io.ErrUnexpectedEOF)
-	case off+n <= int64(len(o.prefix)):
-		return copy(p, o.prefix[off:]), nil
-	case n == 0:
-		return 0, nil
+	if here, err := o.here(ctx, off, n); err != nil || int64(len(here)) == n {
+		return copy(p, here), err
 	}
-	got, err := o.read(ctx, p, off, came)
+	a, err := o.ask(ctx, off, n)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", o.path(), err)
+	}
+	defer a.Body.Close()
+	got, err := a.read(ctx, p, came)
 	if err != nil {
 		return got, fmt.Errorf("read %s: %w", o.path(), err)
 	}
 	return got, nil
 }
 
-func (o *object) read(ctx context.Context, p []byte, off int64, came func(n int)) (int, error) {
-	req := Request{Name: o.name, Off: off, Len: int64(len(p)), IfMatch: o.info.ETag}
+// Stream makes one request, or none where what is asked for came with opening.
+func (o *object) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	if here, err := o.here(ctx, off, n); err != nil {
+		return nil, err
+	} else if int64(len(here)) == n {
+		return io.NopCloser(bytes.NewReader(here)), nil
+	}
+	a, err := o.ask(ctx, off, n)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", o.path(), err)
+	}
+	return &stream{o, &body{ctx: ctx, answer: a, n: n}}, nil
+}
+
+// stream is the body of an answer, to be read as it comes.
+type stream struct {
+	object *object
+	body   *body
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.body.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("read %s: %w", s.object.path(), err)
+	}
+	return n, err
+}
+
+// Close closes the connection where the body has not been read to its end: the rest would have to be
+// read before it could be used again.
+func (s *stream) Close() error {
+	if s.body.err == nil {
+		s.body.err = fs.ErrClosed
+	}
+	// What was read is checked; how the rest ends is nobody's matter.
+	s.body.answer.Body.Close()
+	return nil
+}
+
+// here looks whether n bytes at off can be asked for, and gives them where that takes no request.
+func (o *object) here(ctx context.Context, off, n int64) ([]byte, error) {
+	if err := o.Check(ctx); err != nil {
+		return nil, err
+	}
+	switch {
+	case off < 0 || n < 0:
+		return nil, fmt.Errorf("read %s: %d bytes at offset %d: %w", o.path(), n, off, fs.ErrInvalid)
+	case off > o.info.Size-n:
+		return nil, fmt.Errorf("read %s: bytes %d to %d of %d: %w", o.path(), off, off+n, o.info.Size, io.ErrUnexpectedEOF)
+	case off+n <= int64(len(o.prefix)):
+		return o.prefix[off : off+n], nil
+	}
+	return nil, nil
+}
+
+// ask asks for n bytes at off, n above 0. All that the answer says of itself is checked; its body is to
+// be read, and to be closed.
+func (o *object) ask(ctx context.Context, off, n int64) (*Answer, error) {
+	req := Request{Name: o.name, Off: off, Len: n, IfMatch: o.info.ETag}
 	if req.IfMatch == "" {
 		// Servers that count in less than seconds have a time that is after the one they told. The
 		// answer's Last-Modified is looked at besides.
@@ -282,36 +361,44 @@ func (o *object) read(ctx context.Context, p []byte, off int64, came func(n int)
 		var refused *Failure
 		switch {
 		case errors.Is(err, source.ErrChanged):
-			return 0, o.changed("the server has another state of it")
+			return nil, o.changed("the server has another state of it")
 		case errors.Is(err, fs.ErrNotExist):
-			return 0, o.changed("it was deleted or moved")
+			return nil, o.changed("it was deleted or moved")
 		case errors.As(err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable:
-			return 0, o.changed(fmt.Sprintf("it had %d bytes, now fewer", o.info.Size))
+			return nil, o.changed(fmt.Sprintf("it had %d bytes, now fewer", o.info.Size))
 		}
-		return 0, err
+		return nil, err
 	}
-	defer a.Body.Close()
+	if err := o.look(a, off, n); err != nil {
+		a.Body.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// look fails where an answer is not the n bytes at off of the state that was opened.
+func (o *object) look(a *Answer, off, n int64) error {
 	if a.ContentRange == "" && a.Length == 0 {
-		return 0, o.changed("it is empty")
+		return o.changed("it is empty")
 	}
 	first, last, size, err := a.span()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	etag := StrongETag(a.ETag)
 	switch {
 	case size != o.info.Size:
-		return 0, o.changed(fmt.Sprintf("it had %d bytes, now %d", o.info.Size, size))
+		return o.changed(fmt.Sprintf("it had %d bytes, now %d", o.info.Size, size))
 	case o.info.ETag != "" && etag == "", o.info.ETag == "" && a.ModTime.IsZero():
-		return 0, errors.New("the server does not say of which state of the object the range is (ETag, Last-Modified)")
+		return errors.New("the server does not say of which state of the object the range is (ETag, Last-Modified)")
 	case o.info.ETag != "" && etag != o.info.ETag:
-		return 0, o.changed("its ETag is another")
+		return o.changed("its ETag is another")
 	case o.info.ETag == "" && !a.ModTime.Equal(o.info.ModTime):
-		return 0, o.changed("it was written to")
-	case first != off || last != off+req.Len-1:
-		return 0, fmt.Errorf("the server sends bytes %d to %d where %d to %d were asked for", first, last, off, off+req.Len-1)
+		return o.changed("it was written to")
+	case first != off || last != off+n-1:
+		return fmt.Errorf("the server sends bytes %d to %d where %d to %d were asked for", first, last, off, off+n-1)
 	}
-	return a.read(ctx, p, came)
+	return nil
 }
 
 // Check makes no request: it says what reads have found.
@@ -343,4 +430,7 @@ func (o *object) Close() error {
 	return nil
 }
 
-var _ source.Prefixed = (*object)(nil)
+var (
+	_ source.Prefixed = (*object)(nil)
+	_ source.Streamer = (*object)(nil)
+)
