@@ -18,6 +18,7 @@ import (
 
 	"github.com/tesserafs/tesserafs/tilecache/source"
 	"github.com/tesserafs/tesserafs/tilecache/source/https"
+	"github.com/tesserafs/tesserafs/tilecache/source/patient"
 )
 
 // size of the object that faulty servers have, of which each byte is its offset's.
@@ -582,5 +583,51 @@ func TestStreamLeft(t *testing.T) {
 	case <-sent:
 	case <-time.After(10 * time.Second):
 		t.Error("the connection of a refused answer is kept")
+	}
+}
+
+// Catches a stall that is waited for as long as a whole answer may take, by a patient source that knows
+// how quick the server was; a place that is kept; and a connection that is.
+func TestStreamStalls(t *testing.T) {
+	gone := make(chan struct{}, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Range") != "bytes=100-999" {
+			good(w, r)
+			return
+		}
+		w.Header().Set("Content-Range", "bytes 100-999/1000")
+		w.Header().Set("ETag", `"one"`)
+		w.Header().Set("Content-Length", "900")
+		w.WriteHeader(http.StatusPartialContent)
+		w.Write(content()[100:500])
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		gone <- struct{}{}
+	}))
+	defer server.Close()
+	s := patient.New(open(t, https.Config{URL: server.URL, PrefixBytes: 10}), patient.Config{InFlight: 1})
+	defer s.Close()
+	o, err := s.Open(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	p := make([]byte, 900)
+	if _, err := o.ReadAt(t.Context(), p[:500], 100); err != nil { // which shows the pace
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	n, err := streamAt(t.Context(), o, p, 100)
+	if took := time.Since(begun); n != 400 || !errors.As(err, new(*source.Transient)) || errors.Is(err, context.Canceled) ||
+		!strings.Contains(err.Error(), "read x: it stalls") || took > 5*time.Second {
+		t.Errorf("%d bytes, %v after %v", n, err, took)
+	}
+	select {
+	case <-gone:
+	case <-time.After(10 * time.Second):
+		t.Error("the connection is kept")
+	}
+	if _, err := o.ReadAt(t.Context(), p[n:], 100+int64(n)); err != nil || !bytes.Equal(p, content()[100:]) {
+		t.Errorf("what was missing: %v, or other bytes", err)
 	}
 }

@@ -9,7 +9,8 @@ import (
 type Config struct {
 	// FirstByte is how long a request may take until its first byte comes: 15 s.
 	FirstByte time.Duration
-	// Stall is how long it may then pause between two bytes: 10 s. Only a Progressive object shows that.
+	// Stall is how long it may then pause between two bytes: 10 s. Only a Progressive object shows that,
+	// and a stream, which may pause less where the source has shown its pace.
 	Stall time.Duration
 	// Slowest is how many bytes a second a request may come by: 16 KiB. A request may take FirstByte
 	// and its bytes at this pace, a call Patience and the same.
@@ -26,7 +27,8 @@ type Config struct {
 	// Hedged is the share of requests that may be sent twice: 0.05. Below 0 none is.
 	Hedged float64
 
-	// InFlight is how many requests may be under way at once: 64.
+	// InFlight is how many requests may be under way at once: 64. A stream is one until it ends, however
+	// long its reader pauses.
 	InFlight int
 
 	// Failures in a row, with no answer between them, make the source dead when the first of them

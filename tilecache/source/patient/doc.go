@@ -21,6 +21,9 @@
 //	  -> request   with a watch, which ends it when it is too slow.
 //	       -> second request   beside one that takes 3 times what it should, and more than 200 ms
 //
+//	Stream
+//	  -> breaker, place, request   once: what breaks off is for ReadAt
+//
 // What needs no request goes past all of this: Check, and reads of what an object brought along when it
 // was opened.
 //
@@ -45,6 +48,19 @@
 // time, so that a source which is slow because too much is asked of it is not asked for twice as much;
 // and none while all places are taken. Whether the second goes over another connection is for the
 // source to say: with HTTP/1.1 it does, as the first keeps its own.
+//
+// # Streams
+//
+// A stream (source.Streamer) is one request whose bytes are taken as they come, by a reader who may pause
+// as long as he likes. It is not tried again, nor sent twice: its reader has what came, and asks for the
+// rest with ReadAt. So it is given up early: when a Read has waited 3 times what its bytes should take,
+// and more than 200 ms (10 s where the source has not shown its pace yet), or the header for 15 s. The
+// error is a *source.Transient, as it is where the answer breaks off.
+//
+// It has its place until it ends, by io.EOF, a failure, Close, or the end of its context. As readers pause
+// with it, there should be fewer of them than places. Its failures are counted and not held against
+// the source, for the reads that follow find out; its bytes show that the source lives. They do not teach
+// the pace, which would be the reader's. When the source dies or is closed, streams end with all else.
 //
 // # Whose buffer
 //

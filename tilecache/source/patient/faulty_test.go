@@ -3,6 +3,7 @@ package patient_test
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -29,6 +30,7 @@ type fault struct {
 	deaf  time.Duration // how long the end of the context goes unnoticed
 	slow  time.Duration // between the quarters of what is read
 	ends  int           // the connection ends after so many bytes; 0: it does not
+	mute  bool          // nothing comes after them, rather than the connection's end
 	blind time.Duration // before anything comes, whatever the context says
 	panic any
 }
@@ -46,6 +48,7 @@ type faulty struct {
 	order    []string
 
 	opened, closed atomic.Int64
+	streams        atomic.Int64         // that are open
 	firstP         atomic.Pointer[byte] // where the last read went
 }
 
@@ -195,6 +198,61 @@ func (o *object) ReadAtProgress(ctx context.Context, p []byte, off int64, came f
 		}
 	}
 	return o.Object.ReadAt(ctx, p, off)
+}
+
+func (o *object) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	f, end, err := o.source.begin(ctx, "stream", o.name)
+	if err == nil {
+		var r io.ReadCloser
+		if f.blind > 0 {
+			ctx = context.WithoutCancel(ctx)
+		}
+		if r, err = o.Object.(source.Streamer).Stream(ctx, off, n); err == nil {
+			o.source.streams.Add(1)
+			return &stream{ReadCloser: r, ctx: ctx, source: o.source, fault: f, end: end}, nil
+		}
+	}
+	end()
+	return nil, err
+}
+
+// stream is an answer that goes wrong half-way.
+type stream struct {
+	io.ReadCloser
+	ctx    context.Context
+	source *faulty
+	fault  fault
+	end    func()
+	got    int
+}
+
+// Read writes rubbish where it fails, as sources may.
+func (s *stream) Read(p []byte) (int, error) {
+	p[len(p)-1] ^= 0xA5
+	time.Sleep(s.fault.blind)
+	if err := pause(s.ctx, s.fault.slow, s.fault.deaf); err != nil {
+		p[0] ^= 0xA5
+		return 0, err
+	}
+	if s.fault.ends > 0 {
+		if s.got == s.fault.ends {
+			if s.fault.mute {
+				<-s.ctx.Done()
+				return 0, s.ctx.Err()
+			}
+			return 0, &source.Transient{Err: errRefused}
+		}
+		p = p[:min(len(p), s.fault.ends-s.got)]
+	}
+	n, err := s.ReadCloser.Read(p)
+	s.got += n
+	return n, err
+}
+
+func (s *stream) Close() error {
+	s.end()
+	s.source.streams.Add(-1)
+	return s.ReadCloser.Close()
 }
 
 func (o *object) Close() error {

@@ -12,7 +12,8 @@ import (
 
 var (
 	_ source.Object   = (*object)(nil)
-	_ source.Prefixed = (*prefixed)(nil)
+	_ source.Prefixed = prefixedStream{}
+	_ source.Streamer = prefixedStream{}
 )
 
 // Progressive is an Object whose reads say when bytes come, so that one that stalls is noticed after
@@ -36,13 +37,39 @@ type object struct {
 	users  int // requests under way; the last of them closes inner once closed is set
 }
 
-// prefixed is an object that brought its first bytes along.
-type prefixed struct {
-	*object
-	inner source.Prefixed
+// patient is the inner object asked patiently: what that can do besides, it can too.
+func (s *Source) patient(name string, inner source.Object) source.Object {
+	o := &object{source: s, name: name, inner: inner}
+	p, prefixes := inner.(source.Prefixed)
+	st, streams := inner.(source.Streamer)
+	switch {
+	case prefixes && streams:
+		return prefixedStream{o, prefixed{p}, streaming{o, st}}
+	case prefixes:
+		return struct {
+			*object
+			prefixed
+		}{o, prefixed{p}}
+	case streams:
+		return struct {
+			*object
+			streaming
+		}{o, streaming{o, st}}
+	}
+	return o
 }
 
-func (o *prefixed) Prefix() []byte { return o.inner.Prefix() }
+// prefixedStream is what objects over a network are.
+type prefixedStream struct {
+	*object
+	prefixed
+	streaming
+}
+
+// prefixed makes an object one that brought its first bytes along.
+type prefixed struct{ inner source.Prefixed }
+
+func (o prefixed) Prefix() []byte { return o.inner.Prefix() }
 
 func (o *object) Info() source.Info { return o.inner.Info() }
 
@@ -63,8 +90,8 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	}
 	defer o.done()
 	bytes := int64(len(p))
-	if bytes == 0 || off < 0 || off > o.inner.Info().Size-bytes || off+bytes <= prefixSize(o.inner) {
-		return o.inner.ReadAt(ctx, p, off) // This takes no request, and says nothing of the source.
+	if o.unasked(off, bytes) {
+		return o.inner.ReadAt(ctx, p, off)
 	}
 	s := o.source
 	here := 0 // bytes of p that came with requests that failed after them
@@ -100,6 +127,11 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		copy(p, got)
 	}
 	return len(p), nil
+}
+
+// unasked says whether what is asked for takes no request, and says nothing of the source.
+func (o *object) unasked(off, bytes int64) bool {
+	return bytes <= 0 || off < 0 || off > o.inner.Info().Size-bytes || off+bytes <= prefixSize(o.inner)
 }
 
 // fill is one request. Where it fails, the first n bytes of p are right.

@@ -41,7 +41,7 @@ type Source struct {
 
 	mu      sync.Mutex // guards closed, so that nothing begins once Close waits
 	closed  bool
-	running sync.WaitGroup // calls, second requests, and what asks a dead source
+	running sync.WaitGroup // calls, second requests, streams, and what asks a dead source
 }
 
 // New asks a source patiently. Close ends it; src itself is the caller's.
@@ -78,11 +78,7 @@ func (s *Source) Open(ctx context.Context, name string) (source.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &object{source: s, name: name, inner: inner}
-	if p, ok := inner.(source.Prefixed); ok {
-		return &prefixed{o, p}, nil
-	}
-	return o, nil
+	return s.patient(name, inner), nil
 }
 
 // Unchanged asks the source, with retries; of one that cannot tell it is false. It is not sent twice.
@@ -131,8 +127,8 @@ func (s *Source) List(ctx context.Context, name string, withInfo bool) ([]source
 // Pace is how the source has answered of late; zero before it has shown it.
 func (s *Source) Pace() source.Pace { return s.pace.now() }
 
-// Close ends the calls under way, which fail with fs.ErrClosed as all later ones do, and waits for
-// them. Objects that are open are still to be closed.
+// Close ends the calls and streams under way, which fail with fs.ErrClosed as all later ones do, and
+// waits for them. Objects that are open are still to be closed.
 func (s *Source) Close() error {
 	s.mu.Lock()
 	s.closed = true

@@ -461,6 +461,10 @@ func (o shortObject) ReadAt(ctx context.Context, p []byte, off int64) (int, erro
 	return o.Object.ReadAt(ctx, p[:len(p)-1], off)
 }
 
+func (o shortObject) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	return o.Object.(source.Streamer).Stream(ctx, off, n-1)
+}
+
 // Catches what takes no request counted as one, as a sign of life, or as the source's pace; and a
 // prefix that cannot be read while the source is dead.
 func TestUnasked(t *testing.T) {
@@ -539,8 +543,8 @@ func (o prefixedObject) ReadAt(ctx context.Context, p []byte, off int64) (int, e
 	return asked.ReadAt(ctx, p, off)
 }
 
-// Catches a short read taken for a whole one, prefixes that get lost or appear from nowhere, and a
-// panic that ends the process.
+// Catches a short read or stream taken for a whole one, prefixes that get lost or appear from nowhere,
+// and a panic that ends the process.
 func TestOddSources(t *testing.T) {
 	src, _ := newFaulty(func(op, _ string, _ int) fault {
 		if op == "list" {
@@ -553,6 +557,10 @@ func TestOddSources(t *testing.T) {
 	if _, err := o.ReadAt(t.Context(), make([]byte, 10), 0); !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "read b") {
 		t.Errorf("a short read: %v", err)
 	}
+	r := streamed(t, o, 10, 1000)
+	if got, err := io.ReadAll(r); len(got) != 999 || !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "read b: 999 bytes came for 1000") {
+		t.Errorf("a short stream: %d bytes, %v", len(got), err)
+	}
 	if p, ok := o.(source.Prefixed); !ok || string(p.Prefix()) != "prefix" {
 		t.Error("the prefix is lost")
 	}
@@ -562,7 +570,7 @@ func TestOddSources(t *testing.T) {
 	if _, err := s.List(t.Context(), ".", false); err == nil || !strings.Contains(err.Error(), "list .: panic: boom") {
 		t.Errorf("a panic: %v", err)
 	}
-	if st := s.Stats(); st.InFlight != 0 || st.Bytes != int64(len("prefix")) {
+	if st := s.Stats(); st.InFlight != 0 || st.Bytes != int64(len("prefix"))+999 {
 		t.Errorf("%+v", st)
 	}
 }

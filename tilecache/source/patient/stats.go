@@ -8,7 +8,7 @@ import (
 // Stats counts what was asked of the source and what came of it.
 type Stats struct {
 	Requests    int64            `json:"requests"` // sent; retries, second requests and probes among them
-	Bytes       int64            `json:"bytes"`    // that came with opens and reads, those of second requests among them
+	Bytes       int64            `json:"bytes"`    // that came with opens, reads and streams, those of second requests among them
 	Retries     int64            `json:"retries"`
 	Hedges      int64            `json:"hedges"`      // requests sent beside a slow one,
 	HedgesWon   int64            `json:"hedges_won"`  // and those whose answer was taken
@@ -17,7 +17,7 @@ type Stats struct {
 	InFlight    int64            `json:"in_flight"`   // requests now
 	Waiting     int64            `json:"waiting"`     // calls now that wait for a place among those
 	Breaker     Breaker          `json:"breaker"`
-	Latency     Histogram        `json:"latency"` // of opens and reads that brought what was asked, whole requests
+	Latency     Histogram        `json:"latency"` // of opens and reads that brought what was asked, whole requests; a stream takes as long as its reader
 }
 
 // Breaker is whether the source answers.

@@ -1,0 +1,234 @@
+package patient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/tesserafs/tesserafs/tilecache/source"
+)
+
+// errLate ends a stream whose header or next bytes take too long.
+const errLate = slow("it stalls")
+
+// streaming makes an object one that brings a long run of bytes by one request.
+type streaming struct {
+	object *object
+	inner  source.Streamer
+}
+
+// Stream is one request, which has a place until it is over, and is not sent again. Besides as the
+// object's own it fails as all calls do: where the source is dead or dies, where no place comes free in
+// Config.Patience, and with fs.ErrClosed when Source.Close ends it.
+func (o streaming) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	if err := o.object.use(); err != nil {
+		return nil, err
+	}
+	if o.object.unasked(off, n) {
+		defer o.object.done()
+		return o.inner.Stream(ctx, off, n)
+	}
+	s := o.object.source
+	r := request[io.ReadCloser]{verb: "read", name: o.object.name}
+	st := &stream{object: o.object, request: r, caller: ctx, want: n, waiting: true}
+	err := ctx.Err()
+	if err == nil {
+		err = s.enter()
+	}
+	if err != nil {
+		o.object.done()
+		return nil, r.wrap(err)
+	}
+	alive, dead := s.breaker.state()
+	st.ctx, st.end = context.WithCancelCause(ctx)
+	st.apart = context.AfterFunc(alive, func() { st.end(context.Cause(alive)) })
+	st.left = context.AfterFunc(st.ctx, st.abandon)
+	if dead != nil {
+		s.counts.unavailable.Add(1)
+		err = r.wrap(dead)
+	} else {
+		err = st.begin(o.inner, off)
+	}
+	if err = st.waited(err); err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+// stream is a request whose bytes are taken as they come. It lets go of all it has when it is over,
+// also where it is the end of a context that ends it and nobody reads or closes it.
+type stream struct {
+	object  *object
+	request request[io.ReadCloser]
+	caller  context.Context
+	ctx     context.Context // of the request; ends with the caller's, with the source, and by end
+	end     context.CancelCauseFunc
+	apart   func() bool // from the source's life
+	left    func() bool // keeps the end of ctx from calling abandon
+
+	// Of who waits for the source: of Stream, then of Read, one at a time.
+	placed bool          // it has one of the places
+	inner  io.ReadCloser // nil before the header came
+	timer  *time.Timer   // ends ctx with errLate; runs while the source is waited for
+	wait   time.Duration // how long that is
+	want   int64         // bytes
+	got    int64
+
+	mu      sync.Mutex // guards what follows
+	waiting bool       // somebody waits for the source, and sees what becomes of ctx meanwhile
+	err     error      // of all later Reads; nil until it is over
+}
+
+// begin sends the request.
+func (st *stream) begin(inner source.Streamer, off int64) error {
+	s := st.object.source
+	t := tries[io.ReadCloser]{began: time.Now()}
+	patient, end := context.WithTimeoutCause(st.ctx, s.cfg.Patience, errPatience)
+	defer end()
+	if err := s.takePlace(patient); err != nil {
+		if st.ctx.Err() != nil {
+			return st.why(err)
+		}
+		s.counts.unavailable.Add(1)
+		return st.request.wrap(t.unavailable())
+	}
+	st.placed = true
+	s.counts.requests.Add(1)
+	s.counts.inFlight.Add(1)
+	st.wait = s.cfg.FirstByte
+	st.timer = time.AfterFunc(st.wait, func() { st.end(errLate) })
+	body, err := guarded(st.ctx, nil, &st.request, func(ctx context.Context, _ *watch) (io.ReadCloser, error) {
+		return inner.Stream(ctx, off, st.want)
+	})
+	st.timer.Stop()
+	if err != nil {
+		return st.why(err)
+	}
+	st.inner = body
+	s.noteAnswer()
+	return nil
+}
+
+// Read waits for the next bytes about as long as a read is waited for before it is sent a second time.
+func (st *stream) Read(p []byte) (int, error) {
+	st.mu.Lock()
+	if st.err != nil || len(p) == 0 {
+		defer st.mu.Unlock()
+		return 0, st.err
+	}
+	st.waiting = true
+	st.mu.Unlock()
+	s := st.object.source
+	st.wait = s.stall(min(int64(len(p)), st.want-st.got))
+	st.timer.Reset(st.wait)
+	n, err := st.inner.Read(p)
+	st.timer.Stop()
+	if n > 0 {
+		st.got += int64(n)
+		s.counts.bytes.Add(int64(n))
+		s.breaker.heard()
+	}
+	switch {
+	case err == nil:
+		_ = st.waited(nil) // These bytes came; what has ended the stream meanwhile is for the next Read.
+		return n, nil
+	case !errors.Is(err, io.EOF):
+		err = st.why(err)
+	case st.got != st.want:
+		err = st.request.wrap(fmt.Errorf("%d bytes came for %d: %w", st.got, st.want, io.ErrUnexpectedEOF))
+	default:
+		err = io.EOF
+	}
+	return n, st.waited(err)
+}
+
+// waited ends the wait for the source, and the stream where that is over.
+func (st *stream) waited(err error) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.waiting = false
+	if err == nil && st.ctx.Err() != nil {
+		err = st.why(st.ctx.Err())
+	}
+	if err != nil {
+		st.over(err)
+	}
+	return err
+}
+
+// Close ends the request, and a Read under way.
+func (st *stream) Close() error {
+	st.left()
+	st.end(fs.ErrClosed)
+	st.abandon()
+	return nil
+}
+
+// abandon ends a stream whose context has ended. Who waits for the source ends it by himself.
+func (st *stream) abandon() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.err == nil && !st.waiting {
+		st.over(st.why(st.ctx.Err()))
+	}
+}
+
+// stall is how long bytes that a stream waits for may take.
+func (s *Source) stall(bytes int64) time.Duration {
+	expected := s.pace.expect(bytes)
+	if expected == 0 {
+		return s.cfg.Stall
+	}
+	return min(max(hedgeAfter, hedgeFactor*expected), s.cfg.Stall)
+}
+
+// why judges what ended the stream, and counts it. It is not held against the source: the reads that ask
+// for what is missing find out.
+func (st *stream) why(err error) error {
+	s := st.object.source
+	kind, err := judge(st.ctx, err)
+	if st.placed {
+		s.counts.failures[kind].Add(1)
+	}
+	var dead *dead
+	switch {
+	case kind.isLife():
+		s.noteAnswer()
+		return err
+	case kind == timedOut && st.inner == nil:
+		return st.request.wrap(&source.Transient{Err: fmt.Errorf("no byte came within %v", st.wait)})
+	case kind == timedOut:
+		return st.request.wrap(&source.Transient{Err: fmt.Errorf("%w: no byte came for %v", errLate, st.wait)})
+	case kind == transient:
+		return &source.Transient{After: askedFor(err), Err: notOfContext(err)}
+	case kind != cut:
+		return err
+	case st.caller.Err() != nil:
+		return st.request.wrap(st.caller.Err())
+	case errors.As(context.Cause(st.ctx), &dead):
+		s.counts.unavailable.Add(1)
+	}
+	return st.request.wrap(context.Cause(st.ctx))
+}
+
+// over lets go of all that the stream has, once. The caller holds mu, and nobody waits for the source.
+func (st *stream) over(err error) {
+	s := st.object.source
+	st.err = err
+	st.apart()
+	st.left()
+	st.end(fs.ErrClosed)
+	if st.inner != nil {
+		_ = st.inner.Close() // It has nothing to lose.
+	}
+	if st.placed {
+		s.counts.inFlight.Add(-1)
+		s.places.ReleasePermit()
+	}
+	st.object.done()
+	s.running.Done()
+}
