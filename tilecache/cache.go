@@ -87,6 +87,7 @@ type Cache struct {
 	failing     atomic.Bool  // the last request failed
 	requestsNow atomic.Int64 // fetches from the source under way
 	aheadNow    atomic.Int64 // of those, the ones nobody waits for
+	shortUntil  atomic.Int64 // until when no long request is made, in nanoseconds of Unix time
 	warming     atomic.Int64 // pages that a request of Warm asks for; 0 before the first
 
 	openNow, opens atomic.Int64
@@ -141,8 +142,7 @@ func New(src source.Source, cfg Config) *Cache {
 // Distant says whether objects are read by pages, because asking their source for them takes long.
 func (c *Cache) Distant() bool { return c.pages != nil }
 
-// keepPages divides the memory: a quarter for requests under way and what waits to be written to
-// disk, the rest for pages.
+// keepPages divides the memory: a quarter for what Warm asks for, and for all that is not pages, the rest for pages.
 func (c *Cache) keepPages(cfg Config) {
 	memory := max(cfg.Memory, leastMemory)
 	var machine unix.Sysinfo_t
@@ -152,7 +152,7 @@ func (c *Cache) keepPages(cfg Config) {
 	forBuffers := memory / 4
 	c.pages = newPageStore(memory - forBuffers)
 	c.buffers = newBuffers(forBuffers)
-	c.writer = newWriter(c.buffers, forBuffers/2, cfg.Disk != nil)
+	c.writer = newWriter(forBuffers, cfg.Disk != nil)
 	c.disk, c.pace, c.offline = cfg.Disk, cfg.Pace, cfg.Offline
 	c.bounds = bounds{
 		// Four of the largest, which the buffer of each may take twice, fit into half.

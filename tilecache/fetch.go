@@ -22,14 +22,11 @@ type part struct {
 	*page
 }
 
-// fetch brings pages of one object: those of one request to the source, or some that are on disk. It
-// runs in a goroutine of the cache's, for all who wait and for the cache.
+// fetch brings pages of one object, for all who wait and for the cache. Those of a request to the source follow each
+// other and lie side by side in memory.
 type fetch struct {
 	object *Object
 	parts  []part // ascending; the fetch holds them
-	asked  run    // of the source: their pages, and those between them that are here already
-	disk   bool   // they are thought to be on disk
-	ahead  bool   // nobody asked for them yet
 
 	done chan struct{} // closed when it has landed
 	err  error         // set before that
@@ -38,13 +35,15 @@ type fetch struct {
 // order is how pages that are missing are to come.
 type order struct {
 	object   *Object
-	disk     []int64 // the numbers of those that are thought to be there
-	source   []int64 // and of all others
-	requests []run   // for the others, and what lies between them
-	beside   int64   // how many pages that is; the order has places for them
-	window   *window // that they are read ahead for, or nil
-	reached  int64   // the number after the last that comes, of those asked for
-	fetches  []*fetch
+	disk     []int64  // the numbers of those that are thought to be there
+	source   []int64  // and of all others
+	asks     []run    // for the others, and what lies between them
+	long     bool     // that is one, which others may go on with
+	beside   int64    // how many pages lie between them; the order has places for them
+	window   *window  // that they are read ahead for, or nil
+	reached  int64    // the number after the last that comes, of those asked for
+	fetches  []*fetch // from disk
+	requests []*request
 }
 
 // order plans how pages come, which ascend, for the read of an extent or for a window; index is the object's. Of scattered
@@ -83,20 +82,27 @@ func (o *Object) order(numbers []int64, index *disk.Index, x extent, w *window, 
 		b.beside = min(b.beside, int64(len(r.source)))
 	}
 	wanted := runsOf(r.source)
-	r.requests = plan(wanted, pace, b)
-	if w != nil {
-		r.requests = worthwhile(r.requests, pace, b.request)
-	} else if x.rows() {
-		r.requests = wholeRows(r.requests, wanted, b.request, run{x.begin / pageSize, pagesIn(min(x.rowsEnd(), o.state.info.Size))})
+	all := run{wanted[0].first, wanted[len(wanted)-1].end}
+	if r.long = w != nil && c.longer(pace) && all.pages()-int64(len(r.source)) <= int64(len(r.source))/8; r.long {
+		r.asks = []run{all}
+	} else {
+		r.asks = plan(wanted, pace, b)
 	}
-	r.beside = pagesOf(r.requests) - int64(len(r.source))
+	switch {
+	case r.long:
+	case w != nil:
+		r.asks = worthwhile(r.asks, pace, b.request)
+	case x.rows():
+		r.asks = wholeRows(r.asks, wanted, b.request, run{x.begin / pageSize, pagesIn(min(x.rowsEnd(), o.state.info.Size))})
+	}
+	r.beside = pagesOf(r.asks) - int64(len(r.source))
 	if r.beside > 0 && !c.pages.room.TryAcquire(r.beside) {
-		b.beside, r.beside = 0, 0
-		r.requests = plan(runsOf(r.source), pace, b)
+		b.beside, r.beside, r.long = 0, 0, false
+		r.asks = plan(wanted, pace, b)
 	}
-	if w != nil && len(r.requests) > pace.Connections {
-		r.requests = r.requests[:pace.Connections]
-		r.reached = r.requests[pace.Connections-1].end
+	if w != nil && len(r.asks) > pace.Connections {
+		r.asks = r.asks[:pace.Connections]
+		r.reached = r.asks[pace.Connections-1].end
 	}
 	return r, nil
 }
@@ -146,86 +152,58 @@ func wholeRows(requests, wanted []run, most int64, rows run) []run {
 // holds pageStore.mu, has a place for each of the order's numbers, and calls start.
 func (r *order) claim() (taken int64) {
 	for numbers := range slices.Chunk(r.disk, diskPages) {
-		f := r.newFetch()
-		f.disk = true
+		f, s := newFetch(r.object), r.object.cache.pages
 		for _, n := range numbers {
-			f.claim(n, r.window)
+			if r.missing(n) {
+				f.add(part{n, s.take(pageKey{r.object.state, n}, int64(len(numbers)) >= s.block/4)}, r.window)
+			}
 		}
-		r.add(f)
+		if len(f.parts) > 0 {
+			r.fetches = append(r.fetches, f)
+			taken += int64(len(f.parts))
+		}
 	}
-	for _, asked := range r.requests {
+	for _, asked := range r.asks {
 		if !slices.ContainsFunc(numbersIn(r.source, asked), r.missing) {
 			continue // Others have asked for what this was for.
 		}
-		f := r.newFetch()
-		for n := asked.first; n < asked.end; n++ {
-			f.claim(n, r.window)
-		}
-		f.asked = run{f.parts[0].number, f.parts[len(f.parts)-1].number + 1}
-		r.add(f)
-	}
-	for _, f := range r.fetches {
-		taken += int64(len(f.parts))
-	}
-	if len(r.fetches) > 0 {
-		r.object.cache.fetching.Add(len(r.fetches))
+		q := &request{object: r.object, ahead: r.window != nil, long: r.long}
+		q.claim(asked, r.window)
+		r.requests = append(r.requests, q)
+		taken += q.pages()
 	}
 	return taken
-}
-
-func (r *order) newFetch() *fetch {
-	return &fetch{object: r.object, ahead: r.window != nil, done: make(chan struct{})}
-}
-
-func (r *order) add(f *fetch) {
-	if len(f.parts) > 0 {
-		f.object.refs.Add(1)
-		r.fetches = append(r.fetches, f)
-	}
 }
 
 func (r *order) missing(number int64) bool {
 	return !r.object.cache.pages.kept.Contains(pageKey{r.object.state, number})
 }
 
-// claim takes a page for a number that has none.
-func (f *fetch) claim(number int64, w *window) {
-	s, k := f.object.cache.pages, pageKey{f.object.state, number}
-	if s.kept.Contains(k) {
-		return
-	}
-	p := s.take(k)
-	p.fetch = f
-	p.window = w
-	f.parts = append(f.parts, part{number, p})
+func newFetch(o *Object) *fetch { return &fetch{object: o, done: make(chan struct{})} }
+
+// add has the fetch bring a page, for a window or for nil.
+func (f *fetch) add(p part, w *window) {
+	p.fetch, p.window = f, w
+	f.parts = append(f.parts, p)
 }
 
 // start sets the fetches going.
 func (r *order) start() {
 	for _, f := range r.fetches {
-		c := f.object.cache
-		if !f.disk {
-			c.requestsNow.Add(1)
-			if f.ahead {
-				c.aheadNow.Add(1)
-			}
-		}
-		go f.run()
+		r.object.refs.Add(1)
+		r.object.cache.fetching.Go(func() {
+			defer f.object.Release()
+			f.land(f.fromDisk(f.object.cache.ctx))
+		})
+	}
+	for _, q := range r.requests {
+		q.start()
 	}
 }
 
-// run brings the pages and lets all go on who wait for them.
-func (f *fetch) run() {
+// land lets all go on who wait for the pages.
+func (f *fetch) land(err error) {
 	o, c, s := f.object, f.object.cache, f.object.cache.pages
-	defer c.fetching.Done()
-	defer o.Release()
-	err := f.bring(c.ctx)
-	if !f.disk {
-		c.requestsNow.Add(-1)
-		if f.ahead {
-			c.aheadNow.Add(-1)
-		}
-	}
 	if err != nil && c.ctx.Err() != nil {
 		err = closedError(o.name)
 	}
@@ -242,103 +220,65 @@ func (f *fetch) run() {
 	close(f.done)
 }
 
-// bring fills the pages. A panic of the source would end the process here, instead of one read.
-func (f *fetch) bring(ctx context.Context) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("read %s: panic: %v\n%s", f.object.name, p, debug.Stack())
-		}
-	}()
-	if !f.disk {
-		return f.fromSource(ctx, f.asked, f.parts)
-	}
-	numbers := f.fromDisk(ctx)
-	if len(numbers) == 0 {
-		return nil
-	}
-	if f.object.cache.offline {
-		return f.object.offlineError(numbers[0])
-	}
-	// One after another: this is rare.
-	pace := f.object.cache.paceNow()
-	pace.Connections = 1
-	b := f.object.cache.bounds
-	b.beside = int64(len(numbers))
-	for _, r := range plan(runsOf(numbers), pace, b) {
-		if err := f.fromSource(ctx, r, f.parts); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fromDisk reads what is there, and returns the numbers of what is not.
-func (f *fetch) fromDisk(ctx context.Context) (missing []int64) {
-	o, s := f.object, f.object.cache.pages
+// fromDisk fills the pages from disk, and those that are not there after all from the source, one after another, as
+// this is rare.
+func (f *fetch) fromDisk(ctx context.Context) (err error) {
+	defer caught(f.object, &err)
+	o := f.object
 	for parts := f.parts; len(parts) > 0; {
-		// Pages that follow each other in the object and in memory are read together.
 		n := 1
-		for n < len(parts) && parts[n].number == parts[n-1].number+1 && parts[n].slot == parts[n-1].slot+1 {
+		for n < len(parts) && besides(parts[n-1], parts[n]) {
 			n++
 		}
-		p := s.memory[parts[0].slot*pageSize:][:o.bytesOf(run{parts[0].number, parts[0].number + int64(n)})]
-		got := o.disk.Read(ctx, parts[0].number, p)
-		whole := got / pageSize
+		some := parts[:n]
+		parts = parts[n:]
+		p := f.memory(some)
+		got := o.disk.Read(ctx, some[0].number, p)
+		o.cache.counts.disk.Add(pagesIn(int64(got)))
 		if got == len(p) {
-			whole = n
+			continue
 		}
-		o.cache.counts.disk.Add(int64(whole))
-		parts = parts[whole:]
-		if whole < n {
-			missing = append(missing, parts[0].number)
-			parts = parts[1:]
+		if some = some[got/pageSize:]; o.cache.offline {
+			return o.offlineError(some[0].number)
 		}
-	}
-	return missing
-}
-
-// fromSource asks the source for a run, which fills those of the parts that lie in it, and goes to
-// disk later.
-func (f *fetch) fromSource(ctx context.Context, r run, parts []part) error {
-	first := sort.Search(len(parts), func(i int) bool { return parts[i].number >= r.first })
-	end := sort.Search(len(parts), func(i int) bool { return parts[i].number >= r.end })
-	parts = parts[first:end]
-	o, c := f.object, f.object.cache
-	into := write{object: o, first: r.first}
-	if int64(len(parts)) == r.pages() {
-		into.bytes = c.pages.memoryOf(parts, o.bytesOf(r))
-	}
-	if into.bytes == nil {
-		b, err := c.buffers.get(ctx, o.bytesOf(r))
-		if err != nil {
+		if err := f.fromSource(ctx, some); err != nil {
 			return err
 		}
-		into.bytes, into.buffer = b.bytes, b
 	}
-	kept := false
-	defer func() { // also when the source panics
-		if !kept && into.buffer != nil {
-			c.buffers.put(into.buffer)
-		}
-	}()
-	if err := o.fill(ctx, into.bytes, r.first*pageSize); err != nil {
+	return nil
+}
+
+// besides says whether a part follows another, in memory too.
+func besides(p, next part) bool { return next.number == p.number+1 && next.slot == p.slot+1 }
+
+// memory is that of parts that lie side by side.
+func (f *fetch) memory(parts []part) []byte {
+	first := parts[0].number
+	return f.object.cache.pages.memory[parts[0].slot*pageSize:][:f.object.bytesOf(run{first, first + int64(len(parts))})]
+}
+
+// fromSource fills parts that lie side by side by a request of their own.
+func (f *fetch) fromSource(ctx context.Context, parts []part) error {
+	if err := f.object.fill(ctx, f.memory(parts), parts[0].number*pageSize); err != nil {
 		return err
 	}
-	if f.ahead {
-		c.counts.ahead.Add(int64(len(into.bytes)))
-	}
-	c.counts.source.Add(int64(len(parts)))
-	if into.buffer != nil {
-		for _, p := range parts {
-			copy(p.data, into.bytes[(p.number-r.first)*pageSize:])
-		}
-	} else {
-		into.parts = parts
-		c.pages.holdMore(parts)
-	}
-	kept = true
-	c.writer.keep(into)
+	f.keep(parts)
 	return nil
+}
+
+// keep has parts that have come from the source written to disk, later.
+func (f *fetch) keep(parts []part) {
+	c := f.object.cache
+	c.counts.source.Add(int64(len(parts)))
+	c.pages.holdMore(parts)
+	c.writer.keep(write{object: f.object, first: parts[0].number, bytes: f.memory(parts), parts: parts})
+}
+
+// caught makes an error of a panic of the source, which would end the process here, instead of one read.
+func caught(o *Object, err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("read %s: panic: %v\n%s", o.name, p, debug.Stack())
+	}
 }
 
 // fill reads from the source, in one request unless opening the object brought the bytes along.

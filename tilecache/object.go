@@ -25,6 +25,9 @@ type Object struct {
 	opening sync.Mutex             // while that is set
 	disk    *disk.Object           // its pages there; nil: none are kept
 	streams streams
+
+	longing sync.Mutex // guards what follows
+	long    *request   // that reads go on with, if there is one
 }
 
 // state is one state of an object. The pages in memory are those of a state, whichever Object
@@ -201,7 +204,7 @@ func (o *Object) keepPrefix(src source.Object) {
 		if s.kept.Contains(k) {
 			continue
 		}
-		p := s.take(k)
+		p := s.take(k, false)
 		copy(p.data, b[i*pageSize:])
 		s.letGo(p)
 	}

@@ -1,7 +1,9 @@
 package tilecache
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -17,6 +19,10 @@ const (
 	// pageOverhead is what a page of memory takes besides its bytes: itself, its entry in the LRU
 	// and that one's in its map.
 	pageOverhead = 256
+
+	// blockPages is how many pages that lie side by side are cleared together for a strip of an object, so that
+	// the next has them side by side again: 1 MiB, or a 64th of the memory.
+	blockPages = 1 << 20 / pageSize
 )
 
 // pageKey is a page of one state of an object.
@@ -33,6 +39,7 @@ type page struct {
 	// Guarded by pageStore.mu.
 	key    pageKey
 	kept   bool    // it is what the key leads to
+	strip  bool    // it was taken with those beside it, and leaves memory with them
 	refs   int     // readers that hold it, and the fetch that brings it
 	fetch  *fetch  // that brings it; nil when it is here
 	window *window // that it was read ahead for, until it is used
@@ -47,6 +54,7 @@ type pageStore struct {
 	// always one left to take for another.
 	room   *semaphore.Weighted
 	count  int64
+	block  int64 // pages that are cleared together
 	memory []byte
 	mapped bool  // it is no heap's
 	ahead  int64 // how many pages may be read ahead and not used yet
@@ -54,8 +62,9 @@ type pageStore struct {
 	mu     sync.Mutex // guards what follows
 	closed bool
 	kept   *simplelru.LRU[pageKey, *page]
-	made   int64   // pages, of count
-	free   []*page // of those, the ones that hold nothing
+	made   []*page // by slot; up to count
+	free   []*page // of those, the ones that hold nothing and are for single pages,
+	strips []*page // and for strips: by slot, most of them side by side
 
 	windows []*window // of read-ahead, the oldest first
 	unused  int64     // pages of them that were not used yet
@@ -78,6 +87,7 @@ func newPageStore(bytes int64) *pageStore {
 		}
 	}
 	s.room = semaphore.NewWeighted(s.count)
+	s.block = max(1, min(blockPages, s.count/64))
 	s.ahead = s.count / 3 // that is a quarter of Config.Memory
 	return s
 }
@@ -100,34 +110,83 @@ func (s *pageStore) hold(k pageKey) (p *page, fresh int64) {
 	return p, fresh
 }
 
-// take gives a key a page, which the caller holds, in one of its places. The caller holds s.mu.
-func (s *pageStore) take(k pageKey) *page {
-	var p *page
-	if len(s.free) == 0 && s.made < s.count {
-		p = &page{slot: s.made, data: s.memory[s.made*pageSize:][:pageSize]}
-		s.made++
-	} else {
-		if len(s.free) == 0 {
-			s.forget(s.oldest())
-		}
-		last := len(s.free) - 1
-		p, s.free = s.free[last], s.free[:last]
+// take gives a key a page, which the caller holds, in one of its places. Those of a strip, taken one after another,
+// lie side by side as far as they can. The caller holds s.mu.
+func (s *pageStore) take(k pageKey, strip bool) *page {
+	from, other := &s.free, &s.strips
+	if strip {
+		from, other = other, from
 	}
-	p.key, p.kept, p.refs = k, true, 1
+	if len(*from) == 0 {
+		s.clear(strip)
+	}
+	if len(*from) == 0 {
+		from = other // Places say that there is one.
+	}
+	p := (*from)[0]
+	*from = (*from)[1:]
+	p.key, p.kept, p.refs, p.strip = k, true, 1, strip
 	s.kept.Add(k, p)
 	return p
 }
 
-// oldest is the page that was not used for the longest, of those that nobody holds. Places say that
-// there is one. The caller holds s.mu.
+// clear has pages hold nothing, for a strip or for single pages, of which none are left: new ones, or what was not used for
+// the longest. Pages of strips go by blocks, though some of one may have been used since, others one by one. The
+// caller holds s.mu.
+func (s *pageStore) clear(strip bool) {
+	if n := min(s.block, s.count-int64(len(s.made))); n > 0 {
+		to := &s.free
+		if strip {
+			to = &s.strips
+		}
+		*to = make([]*page, 0, n)
+		for range n {
+			slot := int64(len(s.made))
+			p := &page{slot: slot, data: s.memory[slot*pageSize:][:pageSize]}
+			s.made, *to = append(s.made, p), append(*to, p)
+		}
+		return
+	}
+	for int64(len(s.free)) < s.block {
+		p := s.oldest()
+		if p == nil {
+			return
+		}
+		if !p.strip {
+			s.forget(p)
+			if !strip {
+				return
+			}
+			continue
+		}
+		before := len(s.free)
+		first := p.slot / s.block * s.block
+		for _, q := range s.made[first:min(first+s.block, s.count)] {
+			if q.kept && q.strip && q.refs == 0 {
+				s.forget(q)
+			}
+		}
+		if strip {
+			s.strips = append(s.strips, s.free[before:]...)
+			s.free = s.free[:before]
+		}
+		return
+	}
+	slices.SortFunc(s.free, func(a, b *page) int { return cmp.Compare(a.slot, b.slot) })
+	s.strips, s.free = s.free, nil
+}
+
+// oldest is the page that was not used for the longest, of those that nobody holds; nil where there is none. The
+// caller holds s.mu.
 func (s *pageStore) oldest() *page {
-	for {
+	for range s.kept.Len() {
 		k, p, _ := s.kept.GetOldest()
 		if p.refs == 0 {
 			return p
 		}
 		s.kept.Get(k) // It is in use.
 	}
+	return nil
 }
 
 // forget makes a key lead to nothing; its page is free once nobody holds it. The caller holds s.mu.
@@ -172,17 +231,6 @@ func (s *pageStore) letGoAll(parts []part) {
 	s.room.Release(places)
 }
 
-// memoryOf is the memory of pages whose numbers follow each other, as one piece of so many bytes, if they lie so in
-// memory as well; nil otherwise.
-func (s *pageStore) memoryOf(parts []part, bytes int64) []byte {
-	for i, p := range parts {
-		if p.slot != parts[0].slot+int64(i) {
-			return nil
-		}
-	}
-	return s.memory[parts[0].slot*pageSize:][:bytes]
-}
-
 // dropState forgets the pages of an object that changed.
 func (s *pageStore) dropState(of *state) {
 	s.mu.Lock()
@@ -209,7 +257,7 @@ func (s *pageStore) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.kept.Purge()
-	s.free, s.windows = nil, nil
+	s.made, s.free, s.strips, s.windows = nil, nil, nil, nil
 	if s.mapped {
 		_ = unix.Munmap(s.memory) // It has no error for what Mmap gave.
 	}

@@ -64,9 +64,52 @@ func (o *remoteObject) Check(context.Context) error {
 }
 
 func (o *remoteObject) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	defer o.request(ctx)()
+	n, err := o.Object.ReadAt(ctx, p, off)
+	if errors.Is(err, source.ErrChanged) {
+		o.gone.Store(true)
+	}
+	return n, err
+}
+
+// Stream is one request, from when it is asked until it is closed.
+func (o *remoteObject) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	end := o.request(ctx)
+	if err := ctx.Err(); err != nil {
+		end()
+		return nil, err
+	}
+	return &remoteStream{o: o, ctx: ctx, off: off, left: n, end: sync.OnceFunc(end)}, nil
+}
+
+type remoteStream struct {
+	o         *remoteObject
+	ctx       context.Context
+	off, left int64
+	end       func()
+}
+
+func (s *remoteStream) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := s.o.Object.ReadAt(s.ctx, p[:min(int64(len(p)), s.left)], s.off)
+	if errors.Is(err, source.ErrChanged) {
+		s.o.gone.Store(true)
+	}
+	s.off, s.left = s.off+int64(n), s.left-int64(n)
+	return n, err
+}
+
+func (s *remoteStream) Close() error {
+	s.end()
+	return nil
+}
+
+// request counts a request, and waits as hold asks for.
+func (o *remoteObject) request(ctx context.Context) (end func()) {
 	o.r.requests.Add(1)
 	now := o.r.inFlight.Add(1)
-	defer o.r.inFlight.Add(-1)
 	for most := o.r.most.Load(); now > most && !o.r.most.CompareAndSwap(most, now); most = o.r.most.Load() {
 	}
 	if gate := o.r.gate.Load(); gate != nil {
@@ -76,11 +119,7 @@ func (o *remoteObject) ReadAt(ctx context.Context, p []byte, off int64) (int, er
 			time.Sleep(o.r.linger)
 		}
 	}
-	n, err := o.Object.ReadAt(ctx, p, off)
-	if errors.Is(err, source.ErrChanged) {
-		o.gone.Store(true)
-	}
-	return n, err
+	return func() { o.r.inFlight.Add(-1) }
 }
 
 // hold makes requests wait until the function it returns is called.
@@ -137,7 +176,7 @@ func checkIdle(t testing.TB, c *Cache) {
 	s := c.pages
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if kept := int64(s.kept.Len()+len(s.free)) + s.count - s.made; !s.closed && kept != s.count {
+	if kept := int64(s.kept.Len()+len(s.free)+len(s.strips)-len(s.made)) + s.count; !s.closed && kept != s.count {
 		t.Errorf("%d of %d pages are left", kept, s.count)
 	}
 	if !s.room.TryAcquire(s.count) {

@@ -60,14 +60,26 @@ func (s *simSource) request(ctx context.Context, bytes int64) error {
 	}
 	defer s.slots.Release(1)
 	s.requests.Add(1)
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	s.bytes.Add(bytes)
+	return sleep(ctx, s.reserve(time.Now(), bytes))
+}
+
+// begin takes the time until the first byte.
+func (s *simSource) begin(ctx context.Context) error {
 	if err := sleep(ctx, s.pace.Latency); err != nil {
 		return err
 	}
 	if err := s.fails.Load(); err != nil {
 		return *err
 	}
-	s.bytes.Add(bytes)
-	now := time.Now()
+	return nil
+}
+
+// reserve is how long so many bytes take, on a connection and on the line after those asked for before.
+func (s *simSource) reserve(now time.Time, bytes int64) time.Duration {
 	ready := now.Add(time.Duration(float64(bytes) / s.pace.Bandwidth * 1e9))
 	if s.line > 0 {
 		s.mu.Lock()
@@ -80,7 +92,7 @@ func (s *simSource) request(ctx context.Context, bytes int64) error {
 		}
 		s.mu.Unlock()
 	}
-	return sleep(ctx, ready.Sub(now))
+	return ready.Sub(now)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -118,6 +130,54 @@ func (o *simObject) ReadAt(ctx context.Context, p []byte, off int64) (int, error
 	}
 	simBytes(p, off)
 	return len(p), nil
+}
+
+// Stream is one request, which has its share of the line from when it is asked, and whose bytes come evenly over the time
+// that gives.
+func (o *simObject) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	if err := o.s.slots.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	o.s.requests.Add(1)
+	if err := o.s.begin(ctx); err != nil {
+		o.s.slots.Release(1)
+		return nil, fmt.Errorf("%s: %w", o.name, err)
+	}
+	if o.s.changed.Load() { // which is looked at once
+		o.s.slots.Release(1)
+		return nil, fmt.Errorf("%s: %w", o.name, source.ErrChanged)
+	}
+	now := time.Now()
+	return &simStream{o: o, ctx: ctx, off: off, begin: off, end: off + n, began: now, took: o.s.reserve(now, n)}, nil
+}
+
+type simStream struct {
+	o               *simObject
+	ctx             context.Context
+	off, begin, end int64
+	began           time.Time
+	took            time.Duration // until its last byte
+}
+
+func (s *simStream) Read(p []byte) (int, error) {
+	if s.off == s.end {
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), s.end-s.off)]
+	s.o.s.bytes.Add(int64(len(p)))
+	off := s.off
+	s.off += int64(len(p))
+	came := s.began.Add(time.Duration(float64(s.took) * float64(s.off-s.begin) / float64(s.end-s.begin)))
+	if err := sleep(s.ctx, time.Until(came)); err != nil {
+		return 0, err
+	}
+	simBytes(p, off)
+	return len(p), nil
+}
+
+func (s *simStream) Close() error {
+	s.o.s.slots.Release(1)
+	return nil
 }
 
 // simPattern repeats every 65,521 bytes, a prime: no two pages of an object are alike.

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// buffer is what one request is read into, before its pages go their ways.
+// buffer is what one request of Warm is read into.
 type buffer struct {
 	bytes []byte // whole pages, the object's last may be short
 	class int
 }
 
 // buffers lends memory for requests, of at most so many bytes at once. It comes in sizes of a
-// power of two pages, so that what one gives back serves the next: a stream makes no garbage.
+// power of two pages, so that what one gives back serves the next.
 type buffers struct {
 	most int64               // bytes that may be lent
 	room *semaphore.Weighted // of them, those that are not
@@ -48,10 +48,9 @@ func (b *buffers) put(lent *buffer) {
 
 // writer keeps fetched pages on disk, behind the readers' backs.
 type writer struct {
-	buffers *buffers
-	most    int64      // bytes that may wait
-	queue   chan write // nil: there is no disk
-	ended   sync.WaitGroup
+	most  int64      // bytes that may wait
+	queue chan write // nil: there is no disk
+	ended sync.WaitGroup
 
 	waiting atomic.Int64 // bytes
 	dropped atomic.Int64 // pages
@@ -62,12 +61,11 @@ type write struct {
 	object *Object
 	first  int64
 	bytes  []byte
-	buffer *buffer // to be given back, if the bytes are its
-	parts  []part  // held for it, if they are those of pages
+	parts  []part // held for it, if the bytes are those of pages
 }
 
-func newWriter(b *buffers, most int64, disk bool) *writer {
-	w := &writer{buffers: b, most: most}
+func newWriter(most int64, disk bool) *writer {
+	w := &writer{most: most}
 	if disk {
 		queue := make(chan write, 1024)
 		w.queue = queue
@@ -95,8 +93,7 @@ func (o *Object) writeToDisk(first int64, bytes []byte) {
 }
 
 // keep has pages written. Those for which there is no room in the queue are not: they cost another
-// fetch one day, while waiting would cost time now. The buffer, if there is one, and the hold of pages are the
-// writer's from now on.
+// fetch one day, while waiting would cost time now. The hold of pages is the writer's from now on.
 func (w *writer) keep(next write) {
 	next.object.refs.Add(1)
 	n := int64(len(next.bytes))
@@ -117,9 +114,6 @@ func (w *writer) keep(next write) {
 }
 
 func (w *writer) done(next write) {
-	if next.buffer != nil {
-		w.buffers.put(next.buffer)
-	}
 	if next.parts != nil {
 		next.object.cache.pages.letGoAll(next.parts)
 	}

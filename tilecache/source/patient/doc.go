@@ -53,14 +53,15 @@
 //
 // A stream (source.Streamer) is one request whose bytes are taken as they come, by a reader who may pause
 // as long as he likes. It is not tried again, nor sent twice: its reader has what came, and asks for the
-// rest with ReadAt. So it is given up early: when a Read has waited 3 times what its bytes should take,
-// and more than 200 ms (10 s where the source has not shown its pace yet), or the header for 15 s. The
+// rest with ReadAt. So it is given up early, as a request is sent twice: when its header, or the bytes of a Read, take
+// 3 times what they should, and more than 200 ms. Where no more may be asked for twice, or the source has not shown
+// its pace yet, that is 15 s for the header and 10 s for a Read. The
 // error is a *source.Transient, as it is where the answer breaks off.
 //
 // It has its place until it ends, by io.EOF, a failure, Close, or the end of its context. As readers pause
 // with it, there should be fewer of them than places. Its failures are counted and not held against
-// the source, for the reads that follow find out; its bytes show that the source lives. They do not teach
-// the pace, which would be the reader's. When the source dies or is closed, streams end with all else.
+// the source, for the reads that follow find out; its bytes show that the source lives. The pace is learned
+// from streams that came whole and whose readers paused for less than a tenth of their time. When the source dies or is closed, streams end with all else.
 //
 // # Whose buffer
 //

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tesserafs/tesserafs/tilecache/source"
@@ -73,14 +74,18 @@ type stream struct {
 	// Of who waits for the source: of Stream, then of Read, one at a time.
 	placed bool          // it has one of the places
 	inner  io.ReadCloser // nil before the header came
-	timer  *time.Timer   // ends ctx with errLate; runs while the source is waited for
-	wait   time.Duration // how long that is
+	timer  *time.Timer   // calls late; runs while the source is waited for
 	want   int64         // bytes
 	got    int64
+	sent   time.Time
+	read   time.Time     // when the last Read ended
+	paused time.Duration // between Reads
+	wait   atomic.Int64  // how long the source is waited for, in nanoseconds; late makes it longer
 
-	mu      sync.Mutex // guards what follows
-	waiting bool       // somebody waits for the source, and sees what becomes of ctx meanwhile
-	err     error      // of all later Reads; nil until it is over
+	mu      sync.Mutex    // guards what follows
+	waiting bool          // somebody waits for the source, and sees what becomes of ctx meanwhile
+	more    time.Duration // how much longer where the source may not be asked again
+	err     error         // of all later Reads; nil until it is over
 }
 
 // begin sends the request.
@@ -99,8 +104,11 @@ func (st *stream) begin(inner source.Streamer, off int64) error {
 	st.placed = true
 	s.counts.requests.Add(1)
 	s.counts.inFlight.Add(1)
-	st.wait = s.cfg.FirstByte
-	st.timer = time.AfterFunc(st.wait, func() { st.end(errLate) })
+	s.hedges.earn()
+	st.sent = time.Now()
+	st.mu.Lock()
+	st.timer = time.AfterFunc(st.limit(0, s.cfg.FirstByte), st.late)
+	st.mu.Unlock()
 	body, err := guarded(st.ctx, nil, &st.request, func(ctx context.Context, _ *watch) (io.ReadCloser, error) {
 		return inner.Stream(ctx, off, st.want)
 	})
@@ -108,9 +116,37 @@ func (st *stream) begin(inner source.Streamer, off int64) error {
 	if err != nil {
 		return st.why(err)
 	}
-	st.inner = body
+	st.inner, st.read = body, time.Now()
 	s.noteAnswer()
 	return nil
+}
+
+// limit says how long the source is waited for, first: as long as a request is before it is sent a second time. The
+// caller holds mu.
+func (st *stream) limit(bytes int64, most time.Duration) time.Duration {
+	wait := most
+	if expected := st.object.source.pace.expect(bytes); expected > 0 {
+		wait = min(max(hedgeAfter, hedgeFactor*expected), most)
+	}
+	st.wait.Store(int64(wait))
+	st.more = most - wait
+	return wait
+}
+
+// late ends the stream that has waited long. Its caller asks the source again for that, so that counts as a second
+// request does; where no more of those may be sent it goes on waiting.
+func (st *stream) late() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	switch {
+	case !st.waiting:
+	case st.more > 0 && !st.object.source.hedges.spend():
+		st.timer.Reset(st.more)
+		st.wait.Add(int64(st.more))
+		st.more = 0
+	default:
+		st.end(errLate)
+	}
 }
 
 // Read waits for the next bytes about as long as a read is waited for before it is sent a second time.
@@ -121,16 +157,18 @@ func (st *stream) Read(p []byte) (int, error) {
 		return 0, st.err
 	}
 	st.waiting = true
-	st.mu.Unlock()
 	s := st.object.source
-	st.wait = s.stall(min(int64(len(p)), st.want-st.got))
-	st.timer.Reset(st.wait)
+	st.timer.Reset(st.limit(min(int64(len(p)), st.want-st.got), s.cfg.Stall))
+	st.mu.Unlock()
+	st.paused += time.Since(st.read)
 	n, err := st.inner.Read(p)
 	st.timer.Stop()
+	st.read = time.Now()
 	if n > 0 {
 		st.got += int64(n)
 		s.counts.bytes.Add(int64(n))
 		s.breaker.heard()
+		st.show()
 	}
 	switch {
 	case err == nil:
@@ -177,13 +215,11 @@ func (st *stream) abandon() {
 	}
 }
 
-// stall is how long bytes that a stream waits for may take.
-func (s *Source) stall(bytes int64) time.Duration {
-	expected := s.pace.expect(bytes)
-	if expected == 0 {
-		return s.cfg.Stall
+// show lets the pace be learned from a stream that has come whole and was not kept waiting by its reader.
+func (st *stream) show() {
+	if took := st.read.Sub(st.sent); st.got == st.want && st.paused <= took/10 {
+		st.object.source.pace.saw(st.got, took)
 	}
-	return min(max(hedgeAfter, hedgeFactor*expected), s.cfg.Stall)
 }
 
 // why judges what ended the stream, and counts it. It is not held against the source: the reads that ask
@@ -200,9 +236,9 @@ func (st *stream) why(err error) error {
 		s.noteAnswer()
 		return err
 	case kind == timedOut && st.inner == nil:
-		return st.request.wrap(&source.Transient{Err: fmt.Errorf("no byte came within %v", st.wait)})
+		return st.request.wrap(&source.Transient{Err: fmt.Errorf("no byte came within %v", time.Duration(st.wait.Load()))})
 	case kind == timedOut:
-		return st.request.wrap(&source.Transient{Err: fmt.Errorf("%w: no byte came for %v", errLate, st.wait)})
+		return st.request.wrap(&source.Transient{Err: fmt.Errorf("%w: no byte came for %v", errLate, time.Duration(st.wait.Load()))})
 	case kind == transient:
 		return &source.Transient{After: askedFor(err), Err: notOfContext(err)}
 	case kind != cut:

@@ -129,6 +129,7 @@ func TestStreamFails(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		warm   bool // the source has shown its pace
+		sparse bool // no second requests are left
 		fault  fault
 		came   int
 		took   time.Duration
@@ -136,19 +137,21 @@ func TestStreamFails(t *testing.T) {
 		says   string
 		counts string // the key of Stats.Failures
 	}{
-		{"a busy server", true, fault{err: &source.Transient{Err: errRefused, After: 7 * time.Second}}, 0, 0, nil, "connection refused", "transient"},
-		{"a timeout of net/http", true, fault{err: &source.Transient{Err: context.DeadlineExceeded}}, 0, 0, nil, "deadline", "transient"},
-		{"no header", true, fault{hang: true}, 0, 15 * time.Second, nil, "read b: no byte came within 15s", "timeout"},
-		{"a slow header", true, fault{wait: 14 * time.Second}, 100_000, 14 * time.Second, io.EOF, "", ""},
-		{"changed", true, fault{err: changed}, 0, 0, source.ErrChanged, "read b", "changed"},
-		{"deleted", true, fault{err: fmt.Errorf("read b: %w", fs.ErrNotExist)}, 0, 0, fs.ErrNotExist, "read b", "missing"},
-		{"nonsense", true, fault{err: other}, 0, 0, other, "read b", "other"},
-		{"a panic", true, fault{panic: "boom"}, 0, 0, its, "read b: panic: boom", "other"},
-		{"breaks off", true, fault{ends: 30_000}, 30_000, 0, nil, "connection refused", "transient"},
-		{"stalls", true, fault{ends: 30_000, mute: true}, 30_000, 200 * time.Millisecond, nil, "read b: it stalls: no byte came for 200ms", "timeout"},
-		{"stalls, of a source not known yet", false, fault{ends: 30_000, mute: true}, 30_000, 10 * time.Second, nil, "it stalls: no byte came for 10s", "timeout"},
-		{"slow all the way", true, fault{slow: 190 * time.Millisecond}, 100_000, 11 * 190 * time.Millisecond, io.EOF, "", ""},
-		{"deaf and slow", true, fault{slow: time.Minute, deaf: time.Second}, 0, 1200 * time.Millisecond, nil, "it stalls", "timeout"},
+		{"a busy server", true, false, fault{err: &source.Transient{Err: errRefused, After: 7 * time.Second}}, 0, 0, nil, "connection refused", "transient"},
+		{"a timeout of net/http", true, false, fault{err: &source.Transient{Err: context.DeadlineExceeded}}, 0, 0, nil, "deadline", "transient"},
+		{"no header", true, false, fault{hang: true}, 0, 200 * time.Millisecond, nil, "read b: no byte came within 200ms", "timeout"},
+		{"no header, and none may be asked for again", true, true, fault{hang: true}, 0, 15 * time.Second, nil, "read b: no byte came within 15s", "timeout"},
+		{"a slow header", true, true, fault{wait: 14 * time.Second}, 100_000, 14 * time.Second, io.EOF, "", ""},
+		{"changed", true, false, fault{err: changed}, 0, 0, source.ErrChanged, "read b", "changed"},
+		{"deleted", true, false, fault{err: fmt.Errorf("read b: %w", fs.ErrNotExist)}, 0, 0, fs.ErrNotExist, "read b", "missing"},
+		{"nonsense", true, false, fault{err: other}, 0, 0, other, "read b", "other"},
+		{"a panic", true, false, fault{panic: "boom"}, 0, 0, its, "read b: panic: boom", "other"},
+		{"breaks off", true, false, fault{ends: 30_000}, 30_000, 0, nil, "connection refused", "transient"},
+		{"stalls", true, false, fault{ends: 30_000, mute: true}, 30_000, 200 * time.Millisecond, nil, "read b: it stalls: no byte came for 200ms", "timeout"},
+		{"stalls, of a source not known yet", false, false, fault{ends: 30_000, mute: true}, 30_000, 10 * time.Second, nil, "it stalls: no byte came for 10s", "timeout"},
+		{"stalls, and may not be asked again", true, true, fault{ends: 30_000, mute: true}, 30_000, 10 * time.Second, nil, "it stalls: no byte came for 10s", "timeout"},
+		{"slow all the way", true, false, fault{slow: 190 * time.Millisecond}, 100_000, 11 * 190 * time.Millisecond, io.EOF, "", ""},
+		{"deaf and slow", true, false, fault{slow: time.Minute, deaf: time.Second}, 0, 1200 * time.Millisecond, nil, "it stalls", "timeout"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -159,7 +162,11 @@ func TestStreamFails(t *testing.T) {
 					}
 					return well
 				})
-				s := ask(t, src, patient.Config{InFlight: 1})
+				share := 1.0 // of requests that may be sent twice
+				if test.sparse {
+					share = -1
+				}
+				s := ask(t, src, patient.Config{InFlight: 1, Hedged: share})
 				o := open(t, s, "b")
 				rounds := int64(1)
 				if test.warm {
@@ -420,6 +427,30 @@ func TestStreamLate(t *testing.T) {
 			t.Errorf("%d, %v", n, err)
 		}
 	})
+}
+
+// Catches a pace that is not learned from streams, which bring most of the bytes, and one that is their reader's.
+func TestStreamShowsPace(t *testing.T) {
+	for _, pause := range []time.Duration{0, 50 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			src, objects := newFaulty(func(op, _ string, _ int) fault {
+				if op == "stream" {
+					return fault{slow: 10 * time.Millisecond}
+				}
+				return fault{}
+			})
+			s := ask(t, src, patient.Config{})
+			r := streamed(t, open(t, s, "b"), 0, 100_000)
+			for off := 0; off < 100_000; off += 10_000 {
+				next(t, r, objects["b"][off:off+10_000])
+				time.Sleep(pause)
+			}
+			if pace := s.Pace(); (pace.Bandwidth > 0) != (pause == 0) {
+				t.Errorf("with pauses of %v it shows %+v", pause, pace)
+			}
+			r.Close()
+		})
+	}
 }
 
 // BenchmarkStream is what patience costs a Read of a stream.
