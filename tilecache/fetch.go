@@ -83,7 +83,8 @@ func (o *Object) order(numbers []int64, index *disk.Index, x extent, w *window, 
 	}
 	wanted := runsOf(r.source)
 	all := run{wanted[0].first, wanted[len(wanted)-1].end}
-	if r.long = w != nil && c.longer(pace) && all.pages()-int64(len(r.source)) <= int64(len(r.source))/8; r.long {
+	holes := all.pages() - int64(len(r.source))
+	if r.long = w != nil && holes <= int64(len(r.source))/8 && (c.longer(pace) || o.goesOn(all.first)); r.long {
 		r.asks = []run{all}
 	} else {
 		r.asks = plan(wanted, pace, b)

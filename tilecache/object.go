@@ -27,7 +27,7 @@ type Object struct {
 	streams streams
 
 	longing sync.Mutex // guards what follows
-	long    *request   // that reads go on with, if there is one
+	longs   []*request // that readers go on with, each in a place of his own
 }
 
 // state is one state of an object. The pages in memory are those of a state, whichever Object

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -82,17 +83,20 @@ func (q *request) pages() (n int64) {
 // first is the number of the first page of what is to come.
 func (q *request) first() int64 { return q.fetches[0].parts[0].number }
 
-// start sets the request going, or has the object's long request go on with it, if that comes there next.
+// start sets the request going, or has one of the object's long requests go on with it, if that comes there next.
 func (q *request) start() {
 	o := q.object
 	if q.long {
 		q.wake = make(chan struct{}, 1)
 		o.longing.Lock()
 		defer o.longing.Unlock()
-		if o.long != nil && o.long.goOn(q) {
+		if slices.ContainsFunc(o.longs, func(long *request) bool { return long.goOn(q) }) {
 			return
 		}
-		o.long = q
+		o.longs = append(o.longs, q)
+		if len(o.longs) > trackedStreams {
+			o.longs = o.longs[1:] // It ends once nobody has gone on with it for a while.
+		}
 	}
 	o.refs.Add(1)
 	q.count(1)
@@ -108,12 +112,29 @@ func (q *request) count(n int64) {
 	}
 }
 
+// goesOn says whether one of the object's long requests comes to a page next: it has begun to be sent, whatever has become of
+// the source since.
+func (o *Object) goesOn(number int64) bool {
+	o.longing.Lock()
+	defer o.longing.Unlock()
+	return slices.ContainsFunc(o.longs, func(q *request) bool {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return q.nextIs(number)
+	})
+}
+
+// nextIs says whether the request comes to a page next. The caller holds q.mu.
+func (q *request) nextIs(number int64) bool {
+	skip := number - q.end
+	return !q.ended && 0 <= skip && skip <= longSkip
+}
+
 // goOn takes over what another request was to bring, if this one comes there next.
 func (q *request) goOn(other *request) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	skip := other.first() - q.end
-	if q.ended || skip < 0 || skip > longSkip {
+	if !q.nextIs(other.first()) {
 		return false
 	}
 	q.fetches = append(q.fetches, other.fetches...)
@@ -192,9 +213,7 @@ func (q *request) finish() {
 	o.cache.judge(q.bytes, q.busy)
 	o.longing.Lock()
 	defer o.longing.Unlock()
-	if o.long == q {
-		o.long = nil
-	}
+	o.longs = slices.DeleteFunc(o.longs, func(long *request) bool { return long == q })
 }
 
 // leave closes what the source sends, if it still does.

@@ -73,6 +73,33 @@ func TestLongRequest(t *testing.T) {
 	}
 }
 
+// Catches a long request that is left, with all that has been sent of it, as soon as others beside it make each seem slow; and two
+// readers of one tile who take it from each other.
+func TestLongRequestsBesideEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newSim(nearPace, 0, simTiles())
+		var slow atomic.Bool
+		c := newPaged(t, src, Config{Memory: 256 << 20, Pace: func() source.Pace {
+			pace := nearPace
+			if slow.Load() {
+				pace.Bandwidth = longBandwidth / 3
+			}
+			return pace
+		}})
+		o := mustOpen(t, c, simName(0, 0))
+		defer o.Release()
+		half := int64(simSize / 2 >> 20 << 20)
+		for i := int64(0); i < half; i += 4 << 20 {
+			readOn(t, o, i, i+4<<20, noPause)
+			readOn(t, o, half+i, min(half+i+4<<20, simSize), noPause)
+			slow.Store(i > half/4)
+		}
+		if n := src.requests.Load(); n > 30 {
+			t.Errorf("%d requests", n)
+		}
+	})
+}
+
 // Catches a reader that stops and has its connection go on, or be held for good; and one that comes back and finds it
 // gone.
 func TestLongRequestOfReaderThatStops(t *testing.T) {

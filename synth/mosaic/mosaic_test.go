@@ -511,3 +511,44 @@ func TestScalesAreExpected(t *testing.T) {
 		t.Errorf("a reader waited for %d bytes of scales that were expected", after-before)
 	}
 }
+
+// Catches: a reader of a whole chunk who waits for each tile that he comes to, for its scales and then for its first rows; and
+// one of a few bytes for whom all of that is fetched.
+func TestRestIsExpected(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	rect := grid.Rect{Row: 100, Col: 200, Height: 1024, Width: 300}
+	upper, lower := rect, rect
+	upper.Height, lower.Height = 600, 424
+	lower.Row += 600
+	tiles := []*testTile{newTile(rng, upper), newTile(rng, lower)}
+	a := newArchiveOf(t, tilecache.Config{Memory: 128 << 20}, Fail, rect, tiles...)
+	objects := a.mosaic.objects
+	waitedFor := func() int64 {
+		a.mosaic.ahead.Wait()
+		for objects.Stats().Fetches > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		return objects.Stats().SourcePages<<14 - objects.Stats().AheadBytes
+	}
+	read := func(off, n int64) {
+		t.Helper()
+		if err := a.mosaic.Embeddings(t.Context(), &a.block, make([]byte, n), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(0, 1000)
+	waitedFor()
+	if n := objects.Stats().AheadBytes; n > 1<<20 {
+		t.Errorf("%d bytes are fetched ahead of a reader of 1,000", n)
+	}
+	read(0, readOn)
+	read(readOn, 1<<20)
+	before := waitedFor()
+	row := int64(300 * grid.Bands)
+	read(600*row, 20*row)
+	read(620*row, 40*row)
+	if after := waitedFor(); after-before > 4<<14 { // the last pages of objects are short
+		t.Errorf("a reader waited for %d bytes of the tile below", after-before)
+	}
+	a.check(t, rng, 3, tiles...)
+}

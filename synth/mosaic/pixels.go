@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/tesserafs/tesserafs/grid"
+	"github.com/tesserafs/tesserafs/tilecache"
 	"github.com/tesserafs/tesserafs/tilecache/source"
 )
 
@@ -27,6 +28,9 @@ func (m *Mosaic) Embeddings(ctx context.Context, b *Block, p []byte, off int64) 
 		return err
 	}
 	defer v.release()
+	if !b.AsStored && 0 < off && off <= readOn && readOn < r.end {
+		m.expectRest(ctx, b)
+	}
 	parts := v.parts(&r, func(from, to int64) { clear(p[from-off : to-off]) })
 	defer parts.free()
 	err = v.together(len(parts.tiles), func(i int) error {
@@ -198,14 +202,50 @@ func (v *view) embeddings(ctx context.Context, tile int, pieces []piece, out []b
 
 // expectScales has those scales of a tile fetched that lie in a window, in whole strips, as learn reads them.
 func (v *view) expectScales(tile int, window grid.Rect) {
-	l, rect := v.tiles[tile], v.rects[tile]
+	v.tiles[tile].expectScales(v.pins[tile].scales, v.rects[tile], window)
+}
+
+func (l *loaded) expectScales(o *tilecache.Object, rect, window grid.Rect) {
 	rows := rect.Intersect(window)
 	if rows.Empty() {
 		return
 	}
 	row0 := (rows.Row - rect.Row) / stripRows * stripRows
 	row1 := min(l.height, (rows.Bottom()-rect.Row+stripRows-1)/stripRows*stripRows)
-	v.pins[tile].scales.Expect(l.scales.offset+int64(row0)*l.scales.rowBytes, int64(row1-row0)*l.scales.rowBytes)
+	o.Expect(l.scales.offset+int64(row0)*l.scales.rowBytes, int64(row1-row0)*l.scales.rowBytes)
+}
+
+const (
+	// readOn is how far a reader of a chunk comes who reads it whole: beyond what he asks for first.
+	readOn = 1 << 20
+
+	// restBytes is how much of a tile's embeddings is fetched before a reader comes to it: what comes in a round
+	// trip or so. From there on it is read ahead.
+	restBytes = 8 << 20
+)
+
+// expectRest has that fetched of the tiles of a block, as far as they are loaded, which a reader comes to who reads it whole: all
+// of their scales, and the first rows of their embeddings. He would wait for each of them in turn. It is for blocks in
+// rows, of a distant source.
+func (m *Mosaic) expectRest(ctx context.Context, b *Block) {
+	if !m.objects.Distant() {
+		return
+	}
+	for i, t := range b.Tiles {
+		l, ok := m.tiles.Get(t.Embeddings)
+		rows := b.Rects[i].Intersect(b.Window)
+		if !ok || rows.Empty() {
+			continue
+		}
+		p, err := m.pin(ctx, t, l)
+		if err != nil {
+			continue // The read that comes there meets it again, and tells.
+		}
+		l.expectScales(p.scales, b.Rects[i], b.Window)
+		row0 := rows.Row - b.Rects[i].Row
+		p.embeddings.Expect(l.embeddings.at(row0, 0), min(int64(rows.Height)*l.embeddings.rowBytes, restBytes))
+		p.release()
+	}
 }
 
 // prefix writes a tile's part of a reply of the first bands of each pixel. Here, and only here, a pixel
