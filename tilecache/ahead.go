@@ -308,6 +308,30 @@ func (o *Object) keeps(from, to int64) bool {
 // indexes are used again; those of reads are their batches'.
 var indexes = sync.Pool{New: func() any { return new(disk.Index) }}
 
+// notOnDisk is which of some pages, which ascend, are not there. It has the system read the others, if they will be needed.
+func (o *Object) notOnDisk(numbers []int64, needed bool) (missing []int64) {
+	if o.disk == nil {
+		return numbers
+	}
+	index := indexes.Get().(*disk.Index)
+	var kept []int64
+	for _, n := range numbers {
+		if o.disk.Keeps(index, n) {
+			kept = append(kept, n)
+		} else {
+			missing = append(missing, n)
+		}
+	}
+	index.Reset()
+	indexes.Put(index)
+	if needed {
+		for _, r := range runsOf(kept) {
+			o.disk.WillNeed(r.first, r.end)
+		}
+	}
+	return missing
+}
+
 // askAhead has pages fetched, for which it has places, and says how far it came.
 func (o *Object) askAhead(x extent, from, to int64, w *window) (reached int64) {
 	s := o.cache.pages
@@ -320,13 +344,12 @@ func (o *Object) askAhead(x extent, from, to int64, w *window) (reached int64) {
 		}
 	}
 	s.mu.Unlock()
+	missing = o.notOnDisk(missing, !w.sparse)
 	r := &order{reached: to}
 	if len(missing) > 0 {
-		// It has an error only for pages that are wanted.
-		index := indexes.Get().(*disk.Index)
-		r, _ = o.order(missing, index, x, w, false)
-		index.Reset()
-		indexes.Put(index)
+		if planned, err := o.order(missing, x, w, false); err == nil { // What cannot be had the read will tell.
+			r = planned
+		}
 	}
 	s.mu.Lock()
 	taken := r.claim()

@@ -8,13 +8,8 @@ import (
 	"slices"
 	"sort"
 
-	"github.com/tesserafs/tesserafs/tilecache/disk"
 	"github.com/tesserafs/tesserafs/tilecache/source"
 )
-
-// diskPages is how many pages one fetch reads from disk: enough to be worth a goroutine, few enough
-// that several share a large read.
-const diskPages = 1 << 20 / pageSize
 
 // part is a page that a fetch brings, and its number.
 type part struct {
@@ -22,8 +17,8 @@ type part struct {
 	*page
 }
 
-// fetch brings pages of one object, for all who wait and for the cache. Those of a request to the source follow each
-// other and lie side by side in memory.
+// fetch brings pages of one object, for all who wait and for the cache. They follow each other, and lie side by side in
+// memory.
 type fetch struct {
 	object *Object
 	parts  []part // ascending; the fetch holds them
@@ -32,59 +27,36 @@ type fetch struct {
 	err  error         // set before that
 }
 
-// order is how pages that are missing are to come.
+// order is how pages that are missing are to come from the source.
 type order struct {
 	object   *Object
-	disk     []int64  // the numbers of those that are thought to be there
-	source   []int64  // and of all others
-	asks     []run    // for the others, and what lies between them
-	long     bool     // that is one, which others may go on with
-	beside   int64    // how many pages lie between them; the order has places for them
-	window   *window  // that they are read ahead for, or nil
-	reached  int64    // the number after the last that comes, of those asked for
-	fetches  []*fetch // from disk
+	numbers  []int64
+	asks     []run   // for them, and what lies between
+	long     bool    // that is one, which others may go on with
+	beside   int64   // how many pages lie between them; the order has places for them
+	window   *window // that they are read ahead for, or nil
+	reached  int64   // the number after the last that comes, of those asked for
 	requests []*request
 }
 
-// order plans how pages come, which ascend, for the read of an extent or for a window; index is the object's. Of scattered
-// ones no more are read beside them than they are themselves.
-func (o *Object) order(numbers []int64, index *disk.Index, x extent, w *window, scattered bool) (*order, error) {
+// order plans how pages come, which ascend, for the read of an extent or for a window. Of scattered ones no more
+// are read beside them than they are themselves.
+func (o *Object) order(numbers []int64, x extent, w *window, scattered bool) (*order, error) {
 	c := o.cache
-	r := &order{object: o, window: w, reached: numbers[len(numbers)-1] + 1}
-	for _, n := range numbers {
-		if o.disk != nil && o.disk.Keeps(index, n) {
-			r.disk = append(r.disk, n)
-		} else {
-			r.source = append(r.source, n)
-		}
-	}
-	if w != nil {
-		if !w.sparse { // Of sparse ones most may not be wanted.
-			for _, kept := range runsOf(r.disk) {
-				o.disk.WillNeed(kept.first, kept.end)
-			}
-		}
-		r.disk = nil
-	}
 	if c.offline {
-		if len(r.source) > 0 && w == nil {
-			return nil, o.offlineError(r.source[0])
-		}
-		r.source = nil
+		return nil, o.offlineError(numbers[0])
 	}
-	if len(r.source) == 0 {
-		return r, nil
-	}
+	r := &order{object: o, numbers: numbers, window: w, reached: numbers[len(numbers)-1] + 1}
 	pace := c.paceNow()
 	pace.Connections = max(1, c.connections(w != nil))
 	b := c.bounds
 	if scattered {
-		b.beside = min(b.beside, int64(len(r.source)))
+		b.beside = min(b.beside, int64(len(r.numbers)))
 	}
-	wanted := runsOf(r.source)
+	wanted := runsOf(r.numbers)
 	all := run{wanted[0].first, wanted[len(wanted)-1].end}
-	holes := all.pages() - int64(len(r.source))
-	if r.long = w != nil && holes <= int64(len(r.source))/8 && (c.longer(pace) || o.goesOn(all.first)); r.long {
+	holes := all.pages() - int64(len(r.numbers))
+	if r.long = w != nil && holes <= int64(len(r.numbers))/8 && (c.longer(pace) || o.goesOn(all.first)); r.long {
 		r.asks = []run{all}
 	} else {
 		r.asks = plan(wanted, pace, b)
@@ -96,7 +68,7 @@ func (o *Object) order(numbers []int64, index *disk.Index, x extent, w *window, 
 	case x.rows():
 		r.asks = wholeRows(r.asks, wanted, b.request, run{x.begin / pageSize, pagesIn(min(x.rowsEnd(), o.state.info.Size))})
 	}
-	r.beside = pagesOf(r.asks) - int64(len(r.source))
+	r.beside = pagesOf(r.asks) - int64(len(r.numbers))
 	if r.beside > 0 && !c.pages.room.TryAcquire(r.beside) {
 		b.beside, r.beside, r.long = 0, 0, false
 		r.asks = plan(wanted, pace, b)
@@ -152,20 +124,8 @@ func wholeRows(requests, wanted []run, most int64, rows run) []run {
 // claim makes the fetches of what is missing still, and says how many pages they hold. The caller
 // holds pageStore.mu, has a place for each of the order's numbers, and calls start.
 func (r *order) claim() (taken int64) {
-	for numbers := range slices.Chunk(r.disk, diskPages) {
-		f, s := newFetch(r.object), r.object.cache.pages
-		for _, n := range numbers {
-			if r.missing(n) {
-				f.add(part{n, s.take(pageKey{r.object.state, n}, int64(len(numbers)) >= s.block/4)}, r.window)
-			}
-		}
-		if len(f.parts) > 0 {
-			r.fetches = append(r.fetches, f)
-			taken += int64(len(f.parts))
-		}
-	}
 	for _, asked := range r.asks {
-		if !slices.ContainsFunc(numbersIn(r.source, asked), r.missing) {
+		if !slices.ContainsFunc(numbersIn(r.numbers, asked), r.missing) {
 			continue // Others have asked for what this was for.
 		}
 		q := &request{object: r.object, ahead: r.window != nil, long: r.long}
@@ -190,13 +150,6 @@ func (f *fetch) add(p part, w *window) {
 
 // start sets the fetches going.
 func (r *order) start() {
-	for _, f := range r.fetches {
-		r.object.refs.Add(1)
-		r.object.cache.fetching.Go(func() {
-			defer f.object.Release()
-			f.land(f.fromDisk(f.object.cache.ctx))
-		})
-	}
 	for _, q := range r.requests {
 		q.start()
 	}
@@ -221,58 +174,26 @@ func (f *fetch) land(err error) {
 	close(f.done)
 }
 
-// fromDisk fills the pages from disk, and those that are not there after all from the source, one after another, as
-// this is rare.
-func (f *fetch) fromDisk(ctx context.Context) (err error) {
-	defer caught(f.object, &err)
-	o := f.object
-	for parts := f.parts; len(parts) > 0; {
-		n := 1
-		for n < len(parts) && besides(parts[n-1], parts[n]) {
-			n++
-		}
-		some := parts[:n]
-		parts = parts[n:]
-		p := f.memory(some)
-		got := o.disk.Read(ctx, some[0].number, p)
-		o.cache.counts.disk.Add(pagesIn(int64(got)))
-		if got == len(p) {
-			continue
-		}
-		if some = some[got/pageSize:]; o.cache.offline {
-			return o.offlineError(some[0].number)
-		}
-		if err := f.fromSource(ctx, some); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // besides says whether a part follows another, in memory too.
 func besides(p, next part) bool { return next.number == p.number+1 && next.slot == p.slot+1 }
 
-// memory is that of parts that lie side by side.
-func (f *fetch) memory(parts []part) []byte {
-	first := parts[0].number
-	return f.object.cache.pages.memory[parts[0].slot*pageSize:][:f.object.bytesOf(run{first, first + int64(len(parts))})]
+// memory is that of the pages.
+func (f *fetch) memory() []byte {
+	first := f.parts[0].number
+	return f.object.cache.pages.memory[f.parts[0].slot*pageSize:][:f.object.bytesOf(run{first, first + int64(len(f.parts))})]
 }
 
-// fromSource fills parts that lie side by side by a request of their own.
-func (f *fetch) fromSource(ctx context.Context, parts []part) error {
-	if err := f.object.fill(ctx, f.memory(parts), parts[0].number*pageSize); err != nil {
-		return err
-	}
-	f.keep(parts)
-	return nil
+// fill fills the pages by a request of their own.
+func (f *fetch) fill(ctx context.Context) error {
+	return f.object.fill(ctx, f.memory(), f.parts[0].number*pageSize)
 }
 
-// keep has parts that have come from the source written to disk, later.
-func (f *fetch) keep(parts []part) {
+// keep has the pages, which have come from the source, written to disk, later.
+func (f *fetch) keep() {
 	c := f.object.cache
-	c.counts.source.Add(int64(len(parts)))
-	c.pages.holdMore(parts)
-	c.writer.keep(write{object: f.object, first: parts[0].number, bytes: f.memory(parts), parts: parts})
+	c.counts.source.Add(int64(len(f.parts)))
+	c.pages.holdMore(f.parts)
+	c.writer.keep(write{object: f.object, first: f.parts[0].number, bytes: f.memory(), parts: f.parts})
 }
 
 // caught makes an error of a panic of the source, which would end the process here, instead of one read.

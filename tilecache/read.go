@@ -17,13 +17,10 @@ type piece struct {
 	number int64
 	at     int64  // where in the page it begins
 	p      []byte // what it fills; its capacity reaches to the end of the range
-	filled bool   // from disk, without a page of memory
+	disk   bool   // it is filled from there, without a page of memory
 	page   *page  // which it holds; nil where it is missing
 	fetch  *fetch // that it waits for; nil where the page is here
 }
-
-// missing says that nothing has the piece yet.
-func (p *piece) missing() bool { return p.page == nil && !p.filled }
 
 // batch is pieces that are read together: those of all ranges of a read, unless that is a large part
 // of the memory there is.
@@ -135,28 +132,16 @@ func (o *Object) readBatch(ctx context.Context, b *batch) error {
 	s.mu.Lock()
 	o.holdAll(b, &places)
 	s.mu.Unlock()
-	if o.disk != nil {
-		o.fromDisk(ctx, b)
-	}
-	var here, waits int64
-	for i := range b.pieces {
-		switch p := &b.pieces[i]; {
-		case p.missing():
-			b.missing = append(b.missing, p.number)
-		case p.filled:
-		case p.fetch == nil:
-			here++
-		default:
-			waits++
-		}
-	}
-	c.counts.memory.Add(here)
-	c.counts.waits.Add(waits)
-
+	o.sort(b)
 	var err error
-	var far bool
-	if len(b.missing) > 0 {
-		far, err = o.askFor(b, &places)
+	far := len(b.missing) > 0
+	if far {
+		err = o.askFor(b, &places)
+	}
+	if err == nil && !o.fromDisk(ctx, b) {
+		// Some is not there after all.
+		far = true
+		err = o.askFor(b, &places)
 	}
 	s.room.Release(places)
 	if err == nil {
@@ -193,7 +178,7 @@ func (o *Object) enter() error {
 func (o *Object) holdAll(b *batch, places *int64) {
 	for i := range b.pieces {
 		p := &b.pieces[i]
-		if !p.missing() {
+		if p.page != nil || p.disk {
 			continue
 		}
 		if held, fresh := o.cache.pages.hold(pageKey{o.state, p.number}); held != nil {
@@ -203,53 +188,71 @@ func (o *Object) holdAll(b *batch, places *int64) {
 	}
 }
 
-// fromDisk fills missing pieces from pages on disk, without a page of memory for them, where a reader wants most of what
-// those hold: it will not come back for the rest, and the system's page cache has them if somebody does.
-func (o *Object) fromDisk(ctx context.Context, b *batch) {
+// sort counts what is here, and says of what is not whether it is on disk or to be asked for.
+func (o *Object) sort(b *batch) {
+	var here, waits int64
+	for i := range b.pieces {
+		switch p := &b.pieces[i]; {
+		case p.page == nil && o.disk != nil && o.disk.Keeps(&b.index, p.number):
+			p.disk = true
+		case p.page == nil:
+			b.missing = append(b.missing, p.number)
+		case p.fetch == nil:
+			here++
+		default:
+			waits++
+		}
+	}
+	o.cache.counts.memory.Add(here)
+	o.cache.counts.waits.Add(waits)
+}
+
+// fromDisk fills the pieces that are on disk from there, without pages of memory: the page cache of the system has them if
+// somebody comes back. It is false where some were not right, which are missing from then on.
+func (o *Object) fromDisk(ctx context.Context, b *batch) (all bool) {
+	b.missing = b.missing[:0]
+	var read int64
 	for i, n := 0, 0; i < len(b.pieces); i += n {
 		first := &b.pieces[i]
 		n = 1
-		if !first.missing() {
+		if !first.disk {
 			continue
 		}
 		wanted := len(first.p)
-		for i+n < len(b.pieces) {
-			p := &b.pieces[i+n]
-			if !p.missing() || p.number != first.number+int64(n) || !follows(&b.pieces[i+n-1], p) {
-				break
-			}
-			wanted += len(p.p)
+		for i+n < len(b.pieces) && b.pieces[i+n].disk && follows(&b.pieces[i+n-1], &b.pieces[i+n]) {
+			wanted += len(b.pieces[i+n].p)
 			n++
-		}
-		if 2*wanted <= n*pageSize {
-			continue
 		}
 		got := o.disk.ReadPart(ctx, &b.index, first.number*pageSize+first.at, first.p[:wanted])
 		for k := range n {
 			p := &b.pieces[i+k]
-			if p.filled = got >= len(p.p); !p.filled {
+			if got < len(p.p) {
+				n = k + 1
+				p.disk = false
+				b.missing = append(b.missing, p.number)
 				break
 			}
 			got -= len(p.p)
-			o.cache.counts.disk.Add(1)
+			read++
 		}
 	}
+	o.cache.counts.disk.Add(read)
+	return len(b.missing) == 0
 }
 
-// follows says whether a piece fills what lies behind another in the same range.
+// follows says whether a piece is of the page after another's, and fills what lies behind it in the same range.
 func follows(before, p *piece) bool {
 	n := len(before.p)
-	return cap(before.p) > n && &before.p[:n+1][n] == &p.p[0]
+	return p.number == before.number+1 && cap(before.p) > n && &before.p[:n+1][n] == &p.p[0]
 }
 
-// askFor has the missing pages of a batch fetched, and gives them to its pieces. It says whether the
-// source is asked for some.
-func (o *Object) askFor(b *batch, places *int64) (far bool, err error) {
+// askFor has the missing pages of a batch asked for, and gives them to its pieces.
+func (o *Object) askFor(b *batch, places *int64) error {
 	slices.Sort(b.missing)
 	b.missing = slices.Compact(b.missing)
-	r, err := o.order(b.missing, &b.index, b.extent, nil, b.scattered())
+	r, err := o.order(b.missing, b.extent, nil, b.scattered())
 	if err != nil {
-		return false, err
+		return err
 	}
 	s := o.cache.pages
 	*places += r.beside
@@ -261,14 +264,14 @@ func (o *Object) askFor(b *batch, places *int64) (far bool, err error) {
 	o.holdAll(b, places)
 	s.mu.Unlock()
 	r.start()
-	return len(r.source) > 0, nil
+	return nil
 }
 
 // wait copies what comes, until all has.
 func (o *Object) wait(ctx context.Context, b *batch) error {
 	for i := range b.pieces {
 		p := &b.pieces[i]
-		if p.filled {
+		if p.disk {
 			continue
 		}
 		if p.fetch != nil {

@@ -229,18 +229,18 @@ func (q *request) leave() {
 func (q *request) bring(ctx context.Context, f *fetch) (err error) {
 	defer caught(q.object, &err)
 	c := q.object.cache
-	p := f.memory(f.parts)
+	p := f.memory()
 	came, err := q.read(ctx, p, f.parts[0].number*pageSize)
+	if err == nil && !came {
+		err = f.fill(ctx)
+	}
 	if err != nil {
 		return err
 	}
 	if q.ahead {
 		c.counts.ahead.Add(int64(len(p)))
 	}
-	if !came {
-		return f.fromSource(ctx, f.parts)
-	}
-	f.keep(f.parts)
+	f.keep()
 	return nil
 }
 

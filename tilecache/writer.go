@@ -64,18 +64,23 @@ type write struct {
 	parts  []part // held for it, if the bytes are those of pages
 }
 
+// writers is how many pages are written at once: one alone does not get the processor's time that it needs beside many readers.
+const writers = 2
+
 func newWriter(most int64, disk bool) *writer {
 	w := &writer{most: most}
 	if disk {
 		queue := make(chan write, 1024)
 		w.queue = queue
-		w.ended.Go(func() {
-			for next := range queue {
-				next.object.writeToDisk(next.first, next.bytes)
-				w.done(next)
-				w.waiting.Add(-int64(len(next.bytes)))
-			}
-		})
+		for range writers {
+			w.ended.Go(func() {
+				for next := range queue {
+					next.object.writeToDisk(next.first, next.bytes)
+					w.done(next)
+					w.waiting.Add(-int64(len(next.bytes)))
+				}
+			})
+		}
 	}
 	return w
 }

@@ -9,19 +9,22 @@ import (
 // lookedAt is how many pages' entries one pread gets of an index: a block of the filesystem.
 const lookedAt = 4096 / entrySize
 
-// Index is what the index of an object's file said of some pages when it was last looked at, and room
-// for a page. It saves looking at it once more for each page. The zero Index has not been looked at; one is used by one
+// Index is what the index of an object's file said of some pages when it was last looked at, and the last page of which
+// a part was read. It saves looking at it once more for each page. The zero Index has not been looked at; one is used by one
 // goroutine at a time, and for another object after Reset.
 type Index struct {
 	file    *file
 	first   int64
 	entries []byte // nil: not looked at yet
 	block   [lookedAt * entrySize]byte
-	page    [PageSize]byte
+
+	held int64 // the page that is in page, and was right, if that is not empty
+	page []byte
+	room [PageSize]byte
 }
 
 // Reset has the index looked at anew.
-func (x *Index) Reset() { x.file, x.first, x.entries = nil, 0, nil }
+func (x *Index) Reset() { x.file, x.first, x.entries, x.page = nil, 0, nil, nil }
 
 // entry is that of a page; 0 where it is not kept, or beyond what was looked at.
 func (x *Index) entry(page int64) uint64 {
@@ -38,8 +41,7 @@ func (o *Object) Keeps(x *Index, page int64) bool {
 		return false
 	}
 	if i := page - x.first; x.entries == nil || i < 0 || i >= lookedAt {
-		x.Reset()
-		x.first, x.entries = page, x.block[:0]
+		x.file, x.first, x.entries = nil, page, x.block[:0]
 		if x.file = o.open(); x.file != nil {
 			n, _ := x.file.ReadAt(x.block[:], entryOffset(page))
 			x.entries = x.block[:n/entrySize*entrySize]
@@ -74,12 +76,20 @@ func (o *Object) ReadPart(ctx context.Context, x *Index, off int64, p []byte) (n
 			}
 			continue
 		}
-		one := x.page[:min(PageSize, o.size-page*PageSize)]
-		if int64(len(one)) <= at%PageSize || o.readRun(x.file, page, one, x.entries[(page-x.first)*entrySize:]) == 0 {
+		// Of rows that follow each other one ends in the page in which the next begins.
+		if len(x.page) == 0 || x.held != page {
+			x.page = x.room[:min(PageSize, o.size-page*PageSize)]
+			if o.readRun(x.file, page, x.page, x.entries[(page-x.first)*entrySize:]) == 0 {
+				x.page = nil
+				break
+			}
+			x.held = page
+			pages++
+		}
+		if at%PageSize >= int64(len(x.page)) {
 			break
 		}
-		pages++
-		n += copy(rest, one[at%PageSize:])
+		n += copy(rest, x.page[at%PageSize:])
 	}
 	c := o.cache
 	if n < len(p) && ctx.Err() == nil {
