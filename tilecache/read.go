@@ -240,10 +240,10 @@ func (o *Object) fromDisk(ctx context.Context, b *batch) (all bool) {
 	return len(b.missing) == 0
 }
 
-// follows says whether a piece is of the page after another's, and fills what lies behind it in the same range.
+// follows says whether a piece goes on where another ends, in the object and in memory.
 func follows(before, p *piece) bool {
 	n := len(before.p)
-	return p.number == before.number+1 && cap(before.p) > n && &before.p[:n+1][n] == &p.p[0]
+	return p.number*pageSize+p.at == before.number*pageSize+before.at+int64(n) && cap(before.p) > n && &before.p[:n+1][n] == &p.p[0]
 }
 
 // askFor has the missing pages of a batch asked for, and gives them to its pieces.
