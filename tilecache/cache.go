@@ -87,6 +87,7 @@ type Cache struct {
 	failing     atomic.Bool  // the last request failed
 	requestsNow atomic.Int64 // fetches from the source under way
 	aheadNow    atomic.Int64 // of those, the ones nobody waits for
+	longNow     atomic.Int64 // of them, and of those that pause, the long ones
 	shortUntil  atomic.Int64 // until when no long request is made, in nanoseconds of Unix time
 	warming     atomic.Int64 // pages that a request of Warm asks for; 0 before the first
 

@@ -244,11 +244,17 @@ const line = 1.25e9
 // usefulRequest is how many bytes a request has at least of those that are to fill the line.
 const usefulRequest = 256 << 10
 
-func (c *Cache) paceNow() source.Pace {
+// shownPace is what the source has shown, as far as it is believed.
+func (c *Cache) shownPace() source.Pace {
 	if c.pace == nil {
 		return believed(source.Pace{})
 	}
-	p := believed(c.pace())
+	return believed(c.pace())
+}
+
+// paceNow is that with no more connections than fill the line.
+func (c *Cache) paceNow() source.Pace {
+	p := c.shownPace()
 	p.Connections = min(p.Connections, 1+int(line/p.Bandwidth+line*p.Latency.Seconds()/usefulRequest))
 	return p
 }

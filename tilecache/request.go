@@ -23,6 +23,9 @@ const (
 	// longSkip is how many pages that nobody wants a long request reads over rather than being made anew.
 	longSkip = widestGap
 
+	// mostBroken is how often a request is made anew that broke off: then the source is asked for less at a time.
+	mostBroken = 2
+
 	// wholeFrom is up to where a long request may begin to ask for the whole object instead: a server sends
 	// that out of a file as it is, for half the processor time that a range of it takes.
 	wholeFrom = 4 << 20
@@ -46,6 +49,7 @@ type request struct {
 
 	// Of the goroutine that runs it.
 	body  io.ReadCloser // nil: it has not been asked for yet, or has broken off
+	broke int           // how often it has, or did not come at all
 	at    int64         // where in the object that is
 	asked time.Time
 	bytes int64         // that came of it
@@ -94,6 +98,7 @@ func (q *request) start() {
 			return
 		}
 		o.longs = append(o.longs, q)
+		o.cache.longNow.Add(1)
 		if len(o.longs) > trackedStreams {
 			o.longs = o.longs[1:] // It ends once nobody has gone on with it for a while.
 		}
@@ -167,7 +172,7 @@ func (q *request) run() {
 func (q *request) next(failed bool) *fetch {
 	last := failed || !q.long
 	for {
-		if f := q.take(last); f != nil || last {
+		if f, ended := q.take(last); f != nil || ended {
 			return f
 		}
 		last = !q.wait()
@@ -189,17 +194,16 @@ func (q *request) wait() bool {
 	return false
 }
 
-// take takes the next fetch; nil where there is none. Where no others are to come none are taken over any more.
-func (q *request) take(last bool) *fetch {
+// take takes the next fetch; nil where there is none. Where no others are to come, none are taken over any more.
+func (q *request) take(last bool) (f *fetch, ended bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.ended = q.ended || last
 	if len(q.fetches) == 0 {
-		return nil
+		return nil, q.ended
 	}
-	f := q.fetches[0]
-	q.fetches = q.fetches[1:]
-	return f
+	f, q.fetches = q.fetches[0], q.fetches[1:]
+	return f, q.ended
 }
 
 // finish ends the request to the source.
@@ -210,6 +214,7 @@ func (q *request) finish() {
 		return
 	}
 	o := q.object
+	o.cache.longNow.Add(-1)
 	o.cache.judge(q.bytes, q.busy)
 	o.longing.Lock()
 	defer o.longing.Unlock()
@@ -262,6 +267,7 @@ func (q *request) read(ctx context.Context, p []byte, off int64) (came bool, err
 	}
 	if err != nil {
 		q.leave()
+		q.broke++
 		return false, final(err)
 	}
 	c, n := q.object.cache, skip+int64(len(p))
@@ -288,7 +294,7 @@ func (q *request) ask(ctx context.Context, off int64) error {
 	q.mu.Lock()
 	end, alone := q.end, len(q.fetches) == 0
 	q.mu.Unlock()
-	if alone && !q.long {
+	if alone && !q.long || q.broke >= mostBroken {
 		return nil
 	}
 	src, err := o.open(ctx)
@@ -309,16 +315,18 @@ func (q *request) ask(ctx context.Context, off int64) error {
 	o.cache.counts.requests.Add(1)
 	body, err := streamer.Stream(ctx, off, to-off)
 	if err != nil {
+		q.broke++
 		return final(err)
 	}
 	q.body, q.at, q.asked = body, off, time.Now()
 	return nil
 }
 
-// longer says whether long requests are worth making: where a few connections fill the line. Elsewhere many short ones
-// bring more.
+// longer says whether another long request is worth making: where a few connections fill the line. Elsewhere many short ones
+// bring more. Half of all requests that may be made at once are left to those who wait: a long one may pause.
 func (c *Cache) longer(p source.Pace) bool {
-	return p.Bandwidth >= longBandwidth && time.Now().UnixNano() > c.shortUntil.Load()
+	return p.Bandwidth >= longBandwidth && time.Now().UnixNano() > c.shortUntil.Load() &&
+		c.longNow.Load() < int64(c.shownPace().Connections/2)
 }
 
 const (

@@ -181,6 +181,13 @@ func TestLongRequestsWhereTheyPay(t *testing.T) {
 	far := nearPace
 	far.Bandwidth = 80e6
 	c := newPaged(t, newRemote(nil), Config{Pace: func() source.Pace { return far }})
+	few := nearPace
+	few.Connections = 3
+	if c := newPaged(t, newRemote(nil), Config{Pace: func() source.Pace { return few }}); !c.longer(few) {
+		t.Error("none where three requests may be made at once")
+	} else if c.longNow.Store(1); c.longer(few) {
+		t.Error("a second one of three, which leaves one to those who wait")
+	}
 	if c.longer(c.paceNow()) {
 		t.Error("one request at a time where 16 connections fill the line")
 	}
@@ -274,8 +281,8 @@ func TestAnswersThatBreakOff(t *testing.T) {
 			if changed := errors.Is(err, source.ErrChanged); (failed != nil) != changed || changed && !errors.Is(failed, source.ErrChanged) {
 				t.Errorf("after %d, %v: reading gives %v", after, err, failed)
 			}
-			if src.broke.Load() == 0 {
-				t.Errorf("after %d: no answer broke off", after)
+			if n := src.broke.Load(); n == 0 || n > 24 { // In 24 MiB there are some windows.
+				t.Errorf("after %d: %d answers broke off", after, n)
 			}
 			o.Release()
 		}
@@ -297,7 +304,7 @@ func TestGoOn(t *testing.T) {
 		if got := q.goOn(at(test.first)); got != test.want {
 			t.Errorf("%+v: %v", test, got)
 		}
-		if f := q.take(true); (f != nil) != test.want || test.want && q.end != test.first+1 {
+		if f, _ := q.take(true); (f != nil) != test.want || test.want && q.end != test.first+1 {
 			t.Errorf("%+v: up to %d", test, q.end)
 		}
 	}
