@@ -23,7 +23,7 @@ const (
 	// longSkip is how many pages that nobody wants a long request reads over rather than being made anew.
 	longSkip = widestGap
 
-	// mostBroken is how often a request is made anew that broke off: then the source is asked for less at a time.
+	// mostBroken is how often an answer breaks off before the source is asked for less at a time.
 	mostBroken = 2
 
 	// wholeFrom is up to where a long request may begin to ask for the whole object instead: a server sends
@@ -170,7 +170,7 @@ func (q *request) run() {
 
 // next is the fetch that comes next; nil where there is none, and none will be.
 func (q *request) next(failed bool) *fetch {
-	last := failed || !q.long
+	last := failed || !q.long || q.broke >= mostBroken
 	for {
 		if f, ended := q.take(last); f != nil || ended {
 			return f
@@ -215,7 +215,7 @@ func (q *request) finish() {
 	}
 	o := q.object
 	o.cache.longNow.Add(-1)
-	o.cache.judge(q.bytes, q.busy)
+	o.cache.judge(q)
 	o.longing.Lock()
 	defer o.longing.Unlock()
 	o.longs = slices.DeleteFunc(o.longs, func(long *request) bool { return long == q })
@@ -332,14 +332,15 @@ func (c *Cache) longer(p source.Pace) bool {
 const (
 	longBandwidth = line / 4 // bytes a second, of one connection
 
-	// shortFor is how long no long request is made after one that was slow.
+	// shortFor is how long no long request is made after one that was slow, or broke off again and again.
 	shortFor    = time.Minute
 	judgedBytes = 8 << 20 // of a request that can be called slow
 )
 
 // judge looks at how a long request has fared.
-func (c *Cache) judge(bytes int64, busy time.Duration) {
-	if bytes >= judgedBytes && float64(bytes) < busy.Seconds()*longBandwidth/2 {
+func (c *Cache) judge(q *request) {
+	slow := q.bytes >= judgedBytes && float64(q.bytes) < q.busy.Seconds()*longBandwidth/2
+	if slow || q.broke >= mostBroken {
 		c.shortUntil.Store(time.Now().Add(shortFor).UnixNano())
 	}
 }

@@ -194,17 +194,22 @@ func TestLongRequestsWhereTheyPay(t *testing.T) {
 	if !c.longer(nearPace) {
 		t.Error("none where three do")
 	}
-	c.judge(judgedBytes, time.Second/20)
+	c.judge(&request{bytes: judgedBytes, busy: time.Second / 20})
 	if !c.longer(nearPace) {
 		t.Error("none after a quick one")
 	}
-	c.judge(judgedBytes-1, time.Hour)
+	c.judge(&request{bytes: judgedBytes - 1, busy: time.Hour})
 	if !c.longer(nearPace) {
 		t.Error("none after one of which little was read")
 	}
-	c.judge(judgedBytes, time.Second)
+	c.judge(&request{bytes: judgedBytes, busy: time.Second})
 	if c.longer(nearPace) {
 		t.Error("another after one of 8 MiB a second")
+	}
+	c.shortUntil.Store(0)
+	c.judge(&request{bytes: judgedBytes, busy: time.Millisecond, broke: mostBroken})
+	if c.longer(nearPace) {
+		t.Error("another after one that broke off again and again")
 	}
 	c.shortUntil.Store(time.Now().Add(-time.Second).UnixNano())
 	if !c.longer(nearPace) {
@@ -281,7 +286,7 @@ func TestAnswersThatBreakOff(t *testing.T) {
 			if changed := errors.Is(err, source.ErrChanged); (failed != nil) != changed || changed && !errors.Is(failed, source.ErrChanged) {
 				t.Errorf("after %d, %v: reading gives %v", after, err, failed)
 			}
-			if n := src.broke.Load(); n == 0 || n > 24 { // In 24 MiB there are some windows.
+			if n := src.broke.Load(); n == 0 || n > 16 { // of more than 24, were each fetch to try again
 				t.Errorf("after %d: %d answers broke off", after, n)
 			}
 			o.Release()
