@@ -82,13 +82,14 @@ type Cache struct {
 	windowLimit int64 // pages that a stream reads ahead
 
 	reading  sync.WaitGroup // reads of pages; Close waits for them
-	fetching sync.WaitGroup // fetches, which they began
+	fetching sync.WaitGroup // requests, which they began
 
 	failing     atomic.Bool  // the last request failed
-	requestsNow atomic.Int64 // fetches from the source under way
+	requestsNow atomic.Int64 // requests under way, but for long ones that pause
 	aheadNow    atomic.Int64 // of those, the ones nobody waits for
 	longNow     atomic.Int64 // of them, and of those that pause, the long ones
-	shortUntil  atomic.Int64 // until when no long request is made, in nanoseconds of Unix time
+	shortUntil  atomic.Int64 // until when no long request is made, in nanoseconds of Unix time,
+	piecesUntil atomic.Int64 // and none of which answers are taken as they come
 	warming     atomic.Int64 // pages that a request of Warm asks for; 0 before the first
 
 	openNow, opens atomic.Int64
@@ -156,7 +157,7 @@ func (c *Cache) keepPages(cfg Config) {
 	c.writer = newWriter(forBuffers, cfg.Disk != nil)
 	c.disk, c.pace, c.offline = cfg.Disk, cfg.Pace, cfg.Offline
 	c.bounds = bounds{
-		// Four of the largest, which the buffer of each may take twice, fit into half.
+		// Four of the largest that Warm makes, whose buffers may be twice as large, fit into half.
 		request: max(1, min(8<<20, forBuffers/16)/pageSize),
 		strip:   min(32<<20/pageSize, c.pages.count/8),
 		beside:  c.pages.count / 8,

@@ -94,8 +94,9 @@
 //   - Contexts end waits, not shared work: callers who ask for one name at once share one open, those
 //     who want one page one fetch, and it goes on for the others, and for the cache, when one of them
 //     leaves.
-//   - A page serves the state of the object that it was read of, and no other. It is kept when all of its
-//     request has come as asked.
+//   - A page serves the state of the object that it was read of, and no other. It is kept when all of its bytes have
+//     come as asked. A server says of which state they are when it is asked: of files that are overwritten in place under
+//     a server that goes on sending, the bytes of up to two seconds may be of the next. (Objects of S3 are not overwritten so.)
 //   - The Info an object had when it was first seen is remembered after it was closed, for the last
 //     262,144 names (about 80 MB of them at the most). An object that has another when it is opened
 //     again, or is gone, fails with source.ErrChanged until Forget. One that is gone fails with

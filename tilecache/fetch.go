@@ -122,7 +122,7 @@ func wholeRows(requests, wanted []run, most int64, rows run) []run {
 }
 
 // claim makes the fetches of what is missing still, and says how many pages they hold. The caller
-// holds pageStore.mu, has a place for each of the order's numbers, and calls start.
+// holds pageStore.mu, has a place for each of the order's numbers and for what lies beside, and calls start.
 func (r *order) claim() (taken int64) {
 	for _, asked := range r.asks {
 		if !slices.ContainsFunc(numbersIn(r.numbers, asked), r.missing) {

@@ -16,7 +16,7 @@ import (
 type piece struct {
 	number int64
 	at     int64  // where in the page it begins
-	p      []byte // what it fills; its capacity reaches to the end of the range
+	p      []byte // what it fills; its capacity reaches to the end of the range at least
 	disk   bool   // it is filled from there, without a page of memory
 	page   *page  // which it holds; nil where it is missing
 	fetch  *fetch // that it waits for; nil where the page is here
@@ -139,9 +139,12 @@ func (o *Object) readBatch(ctx context.Context, b *batch) error {
 		err = o.askFor(b, &places)
 	}
 	if err == nil && !o.fromDisk(ctx, b) {
-		// Some is not there after all.
-		far = true
-		err = o.askFor(b, &places)
+		// Some is not there after all, or there is no more time to look.
+		if far, err = true, ctx.Err(); err != nil {
+			err = fmt.Errorf("read %s: %w", o.name, err)
+		} else {
+			err = o.askFor(b, &places)
+		}
 	}
 	s.room.Release(places)
 	if err == nil {
@@ -219,8 +222,12 @@ func (o *Object) fromDisk(ctx context.Context, b *batch) (all bool) {
 			continue
 		}
 		wanted := len(first.p)
-		for i+n < len(b.pieces) && b.pieces[i+n].disk && follows(&b.pieces[i+n-1], &b.pieces[i+n]) {
-			wanted += len(b.pieces[i+n].p)
+		for i+n < len(b.pieces) {
+			next := &b.pieces[i+n]
+			if !next.disk || !follows(&b.pieces[i+n-1], next) || wanted+len(next.p) > cap(first.p) {
+				break
+			}
+			wanted += len(next.p)
 			n++
 		}
 		got := o.disk.ReadPart(ctx, &b.index, first.number*pageSize+first.at, first.p[:wanted])

@@ -155,14 +155,18 @@ func (q *request) run() {
 	o := q.object
 	defer o.Release()
 	defer q.finish()
-	var err error
+	var failed error // of all that is still to come
 	for {
-		f := q.next(err != nil)
+		f := q.next(failed != nil)
 		if f == nil {
 			return
 		}
+		err := failed
 		if err == nil {
 			err = q.bring(o.cache.ctx, f)
+		}
+		if errors.Is(err, source.ErrChanged) || errors.Is(err, source.ErrUnavailable) {
+			failed = err // Others have their own try at what else went wrong.
 		}
 		f.land(err)
 	}
@@ -198,7 +202,7 @@ func (q *request) wait() bool {
 func (q *request) take(last bool) (f *fetch, ended bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.ended = q.ended || last
+	q.ended = q.ended || last || q.end >= pagesIn(q.object.state.info.Size)
 	if len(q.fetches) == 0 {
 		return nil, q.ended
 	}
@@ -210,12 +214,12 @@ func (q *request) take(last bool) (f *fetch, ended bool) {
 func (q *request) finish() {
 	q.count(-1)
 	q.leave()
+	o := q.object
+	o.cache.judge(q)
 	if !q.long {
 		return
 	}
-	o := q.object
 	o.cache.longNow.Add(-1)
-	o.cache.judge(q)
 	o.longing.Lock()
 	defer o.longing.Unlock()
 	o.longs = slices.DeleteFunc(o.longs, func(long *request) bool { return long == q })
@@ -223,9 +227,10 @@ func (q *request) finish() {
 
 // leave closes what the source sends, if it still does.
 func (q *request) leave() {
-	if q.body != nil {
-		q.body.Close() // It has no error of bytes that were read.
+	if body := q.body; body != nil {
 		q.body = nil
+		defer func() { _ = recover() }() // as of an error: what was read is right
+		body.Close()
 	}
 }
 
@@ -294,12 +299,13 @@ func (q *request) ask(ctx context.Context, off int64) error {
 	q.mu.Lock()
 	end, alone := q.end, len(q.fetches) == 0
 	q.mu.Unlock()
-	if alone && !q.long || q.broke >= mostBroken {
+	if alone && !q.long || q.broke >= mostBroken || time.Now().UnixNano() < o.cache.piecesUntil.Load() {
 		return nil
 	}
 	src, err := o.open(ctx)
 	if err != nil {
-		return final(err)
+		o.cache.failing.Store(!errors.Is(err, source.ErrChanged))
+		return err // It is what a request of less would meet as well.
 	}
 	streamer, ok := src.(source.Streamer)
 	if !ok || off < int64(len(prefix(src))) {
@@ -332,15 +338,20 @@ func (c *Cache) longer(p source.Pace) bool {
 const (
 	longBandwidth = line / 4 // bytes a second, of one connection
 
-	// shortFor is how long no long request is made after one that was slow, or broke off again and again.
+	// shortFor is how long no long request is made after one that was slow, and no answer is taken as it comes after one
+	// that broke off again and again.
 	shortFor    = time.Minute
 	judgedBytes = 8 << 20 // of a request that can be called slow
 )
 
-// judge looks at how a long request has fared.
+// judge looks at how a request has fared.
 func (c *Cache) judge(q *request) {
-	slow := q.bytes >= judgedBytes && float64(q.bytes) < q.busy.Seconds()*longBandwidth/2
-	if slow || q.broke >= mostBroken {
-		c.shortUntil.Store(time.Now().Add(shortFor).UnixNano())
+	until := time.Now().Add(shortFor).UnixNano()
+	if q.long && q.bytes >= judgedBytes && float64(q.bytes) < q.busy.Seconds()*longBandwidth/2 {
+		c.shortUntil.Store(until)
+	}
+	if q.broke >= mostBroken {
+		c.shortUntil.Store(until)
+		c.piecesUntil.Store(until)
 	}
 }

@@ -100,6 +100,19 @@ func TestLongRequestsBesideEachOther(t *testing.T) {
 	})
 }
 
+// Catches a long request that waits for somebody to go on after its object's end.
+func TestLongRequestEndsWithItsObject(t *testing.T) {
+	inNearSim(t, func(t *testing.T, src *simSource, c *Cache) {
+		o := mustOpen(t, c, simName(0, 0))
+		defer o.Release()
+		readOn(t, o, 0, simSize, noPause)
+		synctest.Wait()
+		if n := c.longNow.Load(); n != 0 {
+			t.Errorf("%d long requests are left", n)
+		}
+	})
+}
+
 // Catches a reader that stops and has its connection go on, or be held for good; and one that comes back and finds it
 // gone.
 func TestLongRequestOfReaderThatStops(t *testing.T) {
@@ -194,20 +207,20 @@ func TestLongRequestsWhereTheyPay(t *testing.T) {
 	if !c.longer(nearPace) {
 		t.Error("none where three do")
 	}
-	c.judge(&request{bytes: judgedBytes, busy: time.Second / 20})
+	c.judge(&request{long: true, bytes: judgedBytes, busy: time.Second / 20})
 	if !c.longer(nearPace) {
 		t.Error("none after a quick one")
 	}
-	c.judge(&request{bytes: judgedBytes - 1, busy: time.Hour})
+	c.judge(&request{long: true, bytes: judgedBytes - 1, busy: time.Hour})
 	if !c.longer(nearPace) {
 		t.Error("none after one of which little was read")
 	}
-	c.judge(&request{bytes: judgedBytes, busy: time.Second})
+	c.judge(&request{long: true, bytes: judgedBytes, busy: time.Second})
 	if c.longer(nearPace) {
 		t.Error("another after one of 8 MiB a second")
 	}
 	c.shortUntil.Store(0)
-	c.judge(&request{bytes: judgedBytes, busy: time.Millisecond, broke: mostBroken})
+	c.judge(&request{long: true, bytes: judgedBytes, busy: time.Millisecond, broke: mostBroken})
 	if c.longer(nearPace) {
 		t.Error("another after one that broke off again and again")
 	}
@@ -294,6 +307,26 @@ func TestAnswersThatBreakOff(t *testing.T) {
 	}
 }
 
+// Catches an object that cannot be opened and is asked for twice as often as there are requests; each may take a minute.
+func TestOpenFailsOnce(t *testing.T) {
+	src := newRemote(map[string][]byte{"a": noise(8<<20, 1), "b": noise(100, 2)})
+	one := source.Pace{Latency: 10 * time.Millisecond, Bandwidth: 1e9, Connections: 1} // for all of it one request
+	c := newPaged(t, src, Config{OpenObjects: 1, Memory: 512 << 20, Pace: func() source.Pace { return one }})
+	mustOpen(t, c, "a").Release()
+	mustOpen(t, c, "b").Release() // whereby a is closed
+	src.Fail("a", source.ErrUnavailable)
+	before := src.Opens("a")
+	o := mustOpen(t, c, "a")
+	defer o.Release()
+	if err := o.ReadAt(t.Context(), make([]byte, 6<<20), 1<<20); !errors.Is(err, source.ErrUnavailable) {
+		t.Errorf("reading gives %v", err)
+	}
+	c.fetching.Wait()
+	if n := src.Opens("a") - before; n != 1 {
+		t.Errorf("it was asked for %d times", n)
+	}
+}
+
 // Catches a long request that is given what does not come next, or what comes after its end.
 func TestGoOn(t *testing.T) {
 	at := func(first int64) *request {
@@ -304,7 +337,7 @@ func TestGoOn(t *testing.T) {
 		ended bool
 		want  bool
 	}{{100, false, true}, {100 + longSkip, false, true}, {100 + longSkip + 1, false, false}, {99, false, false}, {100, true, false}} {
-		q := &request{end: 100, wake: make(chan struct{}, 1)}
+		q := &request{object: &Object{state: &state{info: source.Info{Size: largestObject}}}, end: 100, wake: make(chan struct{}, 1)}
 		q.take(test.ended)
 		if got := q.goOn(at(test.first)); got != test.want {
 			t.Errorf("%+v: %v", test, got)

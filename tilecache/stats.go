@@ -15,10 +15,10 @@ type Stats struct {
 	DiskHits     int64 `json:"disk_hits"`     // pages that came from disk
 	SourcePages  int64 `json:"source_pages"`  // pages that came from the source
 	Waits        int64 `json:"waits"`         // pages that readers found under way for others
-	Fetches      int64 `json:"fetches"`       // requests under way now
+	Fetches      int64 `json:"fetches"`       // requests under way now, but for long ones that pause
 
 	AheadBytes     int64 `json:"ahead_bytes"`      // that were fetched before they were wanted
-	AheadBytesUsed int64 `json:"ahead_bytes_used"` // of the pages read ahead, from disk too, those wanted since
+	AheadBytesUsed int64 `json:"ahead_bytes_used"` // of the pages read ahead, those wanted since
 	MemoryPages    int64 `json:"memory_pages"`     // in memory now
 	MemoryBytes    int64 `json:"memory_bytes"`     // what they take
 	DroppedWrites  int64 `json:"dropped_writes"`   // pages not kept on disk because it was too slow

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,7 +149,11 @@ func TestPartsOfPagesFromDisk(t *testing.T) {
 				n = (n + pageSize - 1) / pageSize * pageSize
 			}
 			n = min(n, int64(len(data))-off)
-			ranges, reply = append(ranges, source.Range{Off: off, P: reply[:n]}), reply[n:]
+			piece := reply[:n]
+			if random.IntN(4) == 0 {
+				piece = reply[:n:min(n+1, int64(cap(reply)))]
+			}
+			ranges, reply = append(ranges, source.Range{Off: off, P: piece}), reply[n:]
 			wants = append(wants, data[off:off+n])
 			off += n + []int64{0, 1, pageSize - n%pageSize, random.Int64N(8 * pageSize)}[random.IntN(4)]
 		}
@@ -163,6 +168,51 @@ func TestPartsOfPagesFromDisk(t *testing.T) {
 	}
 	if n := src.requests.Load() - before; n != 0 {
 		t.Errorf("%d requests for what is on disk", n)
+	}
+}
+
+// afterLooks is a context that ends after it has been looked at so often.
+type afterLooks struct {
+	context.Context
+	left atomic.Int64
+}
+
+func (c *afterLooks) Err() error {
+	if c.left.Add(-1) < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Catches a reader who leaves while his pages are read from disk, and for whom the rest is asked for, or is told that it is not
+// there.
+func TestReaderLeavesDisk(t *testing.T) {
+	dir := t.TempDir()
+	data := noise(3<<20+77, 1)
+	src := newRemote(map[string][]byte{"a": data})
+	first := New(src, Config{Memory: 32 << 20, Disk: newDisk(t, dir)})
+	o := mustOpen(t, first, "a")
+	readAt(t, o, 0, len(data))
+	o.Release()
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, offline := range []bool{false, true} {
+		c := newPaged(t, src, Config{Memory: 32 << 20, Disk: newDisk(t, dir), Offline: offline})
+		o := mustOpen(t, c, "a")
+		before := src.requests.Load()
+		for looks := range int64(12) {
+			ctx := &afterLooks{Context: t.Context()}
+			ctx.left.Store(looks)
+			err := o.ReadAt(ctx, make([]byte, len(data)), 0)
+			if !errors.Is(err, context.Canceled) || errors.Is(err, source.ErrUnavailable) {
+				t.Errorf("offline %v: after %d looks: %v", offline, looks, err)
+			}
+		}
+		if n := src.requests.Load() - before; n != 0 {
+			t.Errorf("%d requests for a reader who has left", n)
+		}
+		o.Release()
 	}
 }
 

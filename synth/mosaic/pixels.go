@@ -29,7 +29,7 @@ func (m *Mosaic) Embeddings(ctx context.Context, b *Block, p []byte, off int64) 
 	}
 	defer v.release()
 	if !b.AsStored && 0 < off && off <= readOn && readOn < r.end {
-		m.expectRest(ctx, b)
+		m.expectRest(b)
 	}
 	parts := v.parts(&r, func(from, to int64) { clear(p[from-off : to-off]) })
 	defer parts.free()
@@ -227,25 +227,27 @@ const (
 // expectRest has that fetched of the tiles of a block, as far as they are loaded, which a reader comes to who reads it whole: all
 // of their scales, and the first rows of their embeddings. He would wait for each of them in turn. It is for blocks in
 // rows, of a distant source.
-func (m *Mosaic) expectRest(ctx context.Context, b *Block) {
+func (m *Mosaic) expectRest(b *Block) {
 	if !m.objects.Distant() {
 		return
 	}
-	for i, t := range b.Tiles {
-		l, ok := m.tiles.Get(t.Embeddings)
-		rows := b.Rects[i].Intersect(b.Window)
-		if !ok || rows.Empty() {
-			continue
+	m.ahead.Go(func() {
+		for _, i := range owners(grid.Mosaic(b.Window, b.Rects), len(b.Tiles)) {
+			t, rect := b.Tiles[i], b.Rects[i]
+			l, ok := m.tiles.Get(t.Embeddings)
+			if !ok {
+				continue
+			}
+			p, err := m.pin(m.running, t, l)
+			if err != nil {
+				continue // The read that comes there meets it again, and tells.
+			}
+			rows := rect.Intersect(b.Window)
+			l.expectScales(p.scales, rect, b.Window)
+			p.embeddings.Expect(l.embeddings.at(rows.Row-rect.Row, 0), min(int64(rows.Height)*l.embeddings.rowBytes, restBytes))
+			p.release()
 		}
-		p, err := m.pin(ctx, t, l)
-		if err != nil {
-			continue // The read that comes there meets it again, and tells.
-		}
-		l.expectScales(p.scales, b.Rects[i], b.Window)
-		row0 := rows.Row - b.Rects[i].Row
-		p.embeddings.Expect(l.embeddings.at(row0, 0), min(int64(rows.Height)*l.embeddings.rowBytes, restBytes))
-		p.release()
-	}
+	})
 }
 
 // prefix writes a tile's part of a reply of the first bands of each pixel. Here, and only here, a pixel

@@ -42,10 +42,17 @@ func (o *Object) Keeps(x *Index, page int64) bool {
 	}
 	if i := page - x.first; x.entries == nil || i < 0 || i >= lookedAt {
 		x.file, x.first, x.entries = nil, page, x.block[:0]
+		n := 0
 		if x.file = o.open(); x.file != nil {
-			n, _ := x.file.ReadAt(x.block[:], entryOffset(page))
-			x.entries = x.block[:n/entrySize*entrySize]
+			n, _ = x.file.ReadAt(x.block[:], entryOffset(page))
 		}
+		if x.file != nil && n == 0 {
+			// Of a file that was evicted, another may have taken the place.
+			if x.file = o.reopen(x.file); x.file != nil {
+				n, _ = x.file.ReadAt(x.block[:], entryOffset(page))
+			}
+		}
+		x.entries = x.block[:n/entrySize*entrySize]
 	}
 	return x.entry(page) != 0
 }

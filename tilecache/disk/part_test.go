@@ -104,6 +104,13 @@ func TestReadPartOfEvicted(t *testing.T) {
 	if s := c.Stats(); s.DamagedPages != 0 {
 		t.Errorf("evicted pages count as damaged: %+v", s)
 	}
+	// Another process fetches them again.
+	other := newObject(t, newCache(t, c.dir[:len(c.dir)-len(subdir)], 64<<20), "a", int64(len(want)))
+	other.Write(0, want)
+	x.Reset()
+	if n := o.ReadPart(t.Context(), &x, 3*PageSize, p); n != len(p) || !bytes.Equal(p, want[3*PageSize:][:n]) {
+		t.Errorf("%d bytes of the file that has taken its place", n)
+	}
 }
 
 // Catches WillNeed of the wrong part of the file.

@@ -31,6 +31,7 @@ type fault struct {
 	slow  time.Duration // between the quarters of what is read
 	ends  int           // the connection ends after so many bytes; 0: it does not
 	mute  bool          // nothing comes after them, rather than the connection's end
+	trips bool          // there is a panic after them, and another when the stream is closed
 	blind time.Duration // before anything comes, whatever the context says
 	panic any
 }
@@ -236,6 +237,9 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 	if s.fault.ends > 0 {
 		if s.got == s.fault.ends {
+			if s.fault.trips {
+				panic("it trips")
+			}
 			if s.fault.mute {
 				<-s.ctx.Done()
 				return 0, s.ctx.Err()
@@ -252,6 +256,9 @@ func (s *stream) Read(p []byte) (int, error) {
 func (s *stream) Close() error {
 	s.end()
 	s.source.streams.Add(-1)
+	if s.fault.trips {
+		panic("it trips")
+	}
 	return s.ReadCloser.Close()
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,6 +84,7 @@ type stream struct {
 	wait   atomic.Int64  // how long the source is waited for, in nanoseconds; late makes it longer
 
 	mu      sync.Mutex    // guards what follows
+	since   time.Time     // when the wait began
 	waiting bool          // somebody waits for the source, and sees what becomes of ctx meanwhile
 	more    time.Duration // how much longer where the source may not be asked again
 	err     error         // of all later Reads; nil until it is over
@@ -107,6 +109,7 @@ func (st *stream) begin(inner source.Streamer, off int64) error {
 	s.hedges.earn()
 	st.sent = time.Now()
 	st.mu.Lock()
+	st.since = st.sent
 	st.timer = time.AfterFunc(st.limit(0, s.cfg.FirstByte), st.late)
 	st.mu.Unlock()
 	body, err := guarded(st.ctx, nil, &st.request, func(ctx context.Context, _ *watch) (io.ReadCloser, error) {
@@ -119,6 +122,16 @@ func (st *stream) begin(inner source.Streamer, off int64) error {
 	st.inner, st.read = body, time.Now()
 	s.noteAnswer()
 	return nil
+}
+
+// ask is a Read of the source's own. A panic in it is an error, as everywhere: the stream lets go of what it has.
+func (st *stream) ask(p []byte) (n int, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			n, err = 0, st.request.wrap(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	return st.inner.Read(p)
 }
 
 // limit says how long the source is waited for, first: as long as a request is before it is sent a second time. The
@@ -139,7 +152,7 @@ func (st *stream) late() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	switch {
-	case !st.waiting:
+	case !st.waiting, time.Since(st.since) < time.Duration(st.wait.Load()): // It was for the Read before.
 	case st.more > 0 && !st.object.source.hedges.spend():
 		st.timer.Reset(st.more)
 		st.wait.Add(int64(st.more))
@@ -156,12 +169,12 @@ func (st *stream) Read(p []byte) (int, error) {
 		defer st.mu.Unlock()
 		return 0, st.err
 	}
-	st.waiting = true
+	st.waiting, st.since = true, time.Now()
 	s := st.object.source
 	st.timer.Reset(st.limit(min(int64(len(p)), st.want-st.got), s.cfg.Stall))
 	st.mu.Unlock()
 	st.paused += time.Since(st.read)
-	n, err := st.inner.Read(p)
+	n, err := st.ask(p)
 	st.timer.Stop()
 	st.read = time.Now()
 	if n > 0 {
@@ -258,13 +271,14 @@ func (st *stream) over(err error) {
 	st.apart()
 	st.left()
 	st.end(fs.ErrClosed)
-	if st.inner != nil {
-		_ = st.inner.Close() // It has nothing to lose.
-	}
 	if st.placed {
 		s.counts.inFlight.Add(-1)
 		s.places.ReleasePermit()
 	}
-	st.object.done()
-	s.running.Done()
+	defer s.running.Done()
+	defer st.object.done()
+	if st.inner != nil {
+		defer func() { _ = recover() }() // It has nothing to lose, and what was read is right.
+		_ = st.inner.Close()
+	}
 }

@@ -429,6 +429,37 @@ func TestStreamLate(t *testing.T) {
 	})
 }
 
+// Catches a panic of the source's that ends the process, or keeps a place, the object and Source.Close for good.
+func TestStreamPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, objects := newFaulty(func(op, _ string, _ int) fault {
+			if op == "stream" {
+				return fault{ends: 30_000, trips: true}
+			}
+			return fault{}
+		})
+		s := ask(t, src, patient.Config{InFlight: 1})
+		o := open(t, s, "b")
+		for range 2 {
+			r := streamed(t, o, 0, 100_000)
+			next(t, r, objects["b"][:30_000])
+			if n, err := r.Read(make([]byte, 10)); n != 0 || err == nil || !strings.Contains(err.Error(), "read b: panic: it trips") {
+				t.Errorf("%d, %v", n, err)
+			}
+			r.Close()
+		}
+		r := streamed(t, o, 0, 100_000) // and one that only Close ends
+		r.Close()
+		if st := s.Stats(); st.InFlight != 0 || src.streams.Load() != 0 {
+			t.Errorf("%+v", st)
+		}
+		p := make([]byte, 10)
+		if _, err := o.ReadAt(t.Context(), p, 0); err != nil || !bytes.Equal(p, objects["b"][:10]) {
+			t.Errorf("afterwards: %v, or other bytes", err)
+		}
+	})
+}
+
 // Catches a pace that is not learned from streams, which bring most of the bytes, and one that is their reader's.
 func TestStreamShowsPace(t *testing.T) {
 	for _, pause := range []time.Duration{0, 50 * time.Millisecond} {
