@@ -243,10 +243,8 @@ func (o *Object) readAhead(x extent, missed bool) {
 		ss.mu.Unlock()
 		return
 	}
-	pace := c.paceNow()
-	inFlight := inFlight(pace)
-	// Never more than what the source sends in a second: who wants something else waits behind it.
-	limit := min(c.windowLimit, 1+int64(pace.Bandwidth/pageSize)*int64(pace.Connections))
+	inFlight := inFlight(c.paceNow())
+	limit := c.mostAhead()
 	if st.sparse {
 		limit = min(limit, max(2*pagesIn(x.bytes()), sparseWindow))
 	}
@@ -274,8 +272,15 @@ func (o *Object) readAhead(x extent, missed bool) {
 	}
 }
 
-// Expect has a range fetched that is likely to be read soon, as far as memory and connections are left for what
-// nobody waits for. It does not wait, and says nothing of failures: the read will. Of objects that are
+// mostAhead is how many pages are asked for at once before they are wanted: never more than what the source sends in a second, as who
+// wants something else waits behind it.
+func (c *Cache) mostAhead() int64 {
+	pace := c.paceNow()
+	return min(c.windowLimit, 1+int64(pace.Bandwidth*float64(pace.Connections)/pageSize))
+}
+
+// Expect has a range fetched that is likely to be read soon, or as much of it as comes in a second, and as far as memory and
+// connections are left for what nobody waits for. It does not wait, and says nothing of failures: the read will. Of objects that are
 // read directly it does nothing, and of a range beyond the end.
 func (o *Object) Expect(off, n int64) {
 	c, size := o.cache, o.state.info.Size
@@ -283,6 +288,7 @@ func (o *Object) Expect(off, n int64) {
 		return
 	}
 	from, to := off/pageSize, pagesIn(min(size, off+min(n, size)))
+	to = min(to, from+c.mostAhead())
 	if o.keeps(from, to) || c.connections(true) == 0 || o.enter() != nil {
 		return
 	}

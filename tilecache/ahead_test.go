@@ -312,6 +312,41 @@ func TestReadAheadLeavesConnections(t *testing.T) {
 	}
 }
 
+// Catches what is expected and fetched all the same when it is read, or not at all, or fills a narrow line for long although
+// nobody has asked for it.
+func TestExpect(t *testing.T) {
+	for _, test := range []struct {
+		pace  source.Pace
+		least int64 // bytes that are fetched of 20 MiB
+		most  int64
+	}{
+		{simPace, 20 << 20, 20 << 20},
+		{source.Pace{Latency: 30 * time.Millisecond, Bandwidth: 0.5e6, Connections: 4}, 1 << 20, 2e6 + pageSize},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			src := newSim(test.pace, 0, simTiles())
+			c := newPaged(t, src, Config{Memory: 512 << 20, Pace: func() source.Pace { return test.pace }})
+			o := mustOpen(t, c, simName(0, 0))
+			defer o.Release()
+			before := src.bytes.Load()
+			o.Expect(10<<20, 20<<20)
+			o.Expect(10<<20, 1<<20) // again
+			time.Sleep(time.Minute)
+			n := src.bytes.Load() - before
+			if n < test.least || n > test.most {
+				t.Errorf("%+v: %d bytes are fetched", test.pace, n)
+			}
+			readAt(t, o, 10<<20, 1<<20)
+			if s := c.Stats(); s.SourcePages*pageSize != n || s.AheadBytesUsed < 1<<20 {
+				t.Errorf("%+v: read, it is fetched again: %+v", test.pace, s)
+			}
+			for _, r := range [][2]int64{{-1, 10}, {0, 0}, {simSize, 10}, {simSize + 1, 1}, {0, -1}} {
+				o.Expect(r[0], r[1])
+			}
+		})
+	}
+}
+
 // Catches windows that count for ever because nobody wants the rest of them, and so end all
 // read-ahead.
 func TestWindowsThatAreLeft(t *testing.T) {

@@ -80,19 +80,19 @@ func (o *Object) order(numbers []int64, x extent, w *window, scattered bool) (*o
 	return r, nil
 }
 
-// A request that reads ahead has what a connection brings in aheadTime, from leastAhead to mostAhead pages, if it
+// A request that reads ahead has what a connection brings in aheadTime, from leastAhead to largeAhead pages, if it
 // can. Each takes this machine's and the server's time: of a gateway on the same machine ranges of 1 MiB take
 // twice as much as ones of 4. Smaller ones only seem to be quicker where that is what takes the time.
 const (
 	aheadTime  = 0.004 // seconds
 	leastAhead = 1 << 20 / pageSize
-	mostAhead  = 4 << 20 / pageSize
+	largeAhead = 4 << 20 / pageSize
 )
 
 // worthwhile joins requests that touch to such as are worth making ahead, of at most twice as many pages as others
 // may have.
 func worthwhile(requests []run, pace source.Pace, most int64) []run {
-	least := min(max(int64(pace.Bandwidth*aheadTime)/pageSize, leastAhead), mostAhead, most)
+	least := min(max(int64(pace.Bandwidth*aheadTime)/pageSize, leastAhead), largeAhead, most)
 	out := requests[:0]
 	for _, r := range requests {
 		if last := len(out) - 1; last >= 0 && out[last].end == r.first && (out[last].pages() < least || r.pages() < least/2) {
