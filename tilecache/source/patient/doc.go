@@ -55,7 +55,8 @@
 // as long as he likes. It is not tried again, nor sent twice: its reader has what came, and asks for the
 // rest with ReadAt. So it is given up early, as a request is sent twice: when its header, or the bytes of a Read, take
 // 3 times what they should, and more than 200 ms. Where no more may be asked for twice, or the source has not shown
-// its pace yet, that is 15 s for the header and 10 s for a Read. The
+// its pace yet, that is 15 s for the header and 10 s for a Read. All Reads together are given 15 s, and their bytes at
+// 16 KiB/s, as requests are. The
 // error is a *source.Transient, as it is where the answer breaks off.
 //
 // It has its place until it ends, by io.EOF, a failure, Close, or the end of its context. As readers pause

@@ -174,6 +174,11 @@ func (st *stream) Read(p []byte) (int, error) {
 	st.timer.Reset(st.limit(min(int64(len(p)), st.want-st.got), s.cfg.Stall))
 	st.mu.Unlock()
 	st.paused += time.Since(st.read)
+	if took := time.Since(st.sent) - st.paused; took > s.cfg.FirstByte+s.cfg.transfer(st.got) {
+		st.timer.Stop()
+		s.counts.failures[timedOut].Add(1)
+		return 0, st.waited(st.request.wrap(&source.Transient{Err: fmt.Errorf("%d bytes came in %v", st.got, took.Round(time.Millisecond))}))
+	}
 	n, err := st.ask(p)
 	st.timer.Stop()
 	st.read = time.Now()

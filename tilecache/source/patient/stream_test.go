@@ -429,6 +429,37 @@ func TestStreamLate(t *testing.T) {
 	})
 }
 
+// Catches a stream that is read on for as long as its bytes come, however few; and one whose reader pauses taken for that.
+func TestStreamTrickles(t *testing.T) {
+	for _, pauses := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			src, objects := newFaulty(func(op, _ string, _ int) fault {
+				if op == "stream" && !pauses {
+					return fault{slow: 100 * time.Millisecond}
+				}
+				return fault{}
+			})
+			s := ask(t, src, patient.Config{FirstByte: time.Second, Slowest: 100_000})
+			r := streamed(t, open(t, s, "b"), 0, 100_000)
+			began := time.Now()
+			var err error
+			p := make([]byte, 1000)
+			for off := 0; off < 100_000 && err == nil; off += len(p) {
+				if _, err = io.ReadFull(r, p); err == nil && !bytes.Equal(p, objects["b"][off:off+len(p)]) {
+					t.Fatal("other bytes")
+				}
+				if pauses {
+					time.Sleep(100 * time.Millisecond)
+				}
+			}
+			var transient *source.Transient
+			if took := time.Since(began); !pauses && (!errors.As(err, &transient) || took > 1300*time.Millisecond) || pauses && err != nil {
+				t.Errorf("pauses %v: %v after %v", pauses, err, took)
+			}
+		})
+	}
+}
+
 // Catches a panic of the source's that ends the process, or keeps a place, the object and Source.Close for good.
 func TestStreamPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
