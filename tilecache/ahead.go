@@ -151,7 +151,7 @@ func (s *pageStore) leaveWindow(p *page) {
 	}
 }
 
-// newWindow is a window of up to so many pages: a quarter of the memory is for all of them. It says
+// newWindow is a window of up to so many pages: half of all pages are for all of them. It says
 // how many there may be, and has places for them.
 func (s *pageStore) newWindow(from, to int64, sparse bool) (w *window, n int64) {
 	s.mu.Lock()

@@ -60,7 +60,7 @@
 // from its second read on (short reads: the fourth), at first what the source sends within its latency
 // or twice the read, then with each read twice as much up to 32 MiB, or of rows that are far apart up to 12 MiB or
 // twice the read, never beyond the object. Object.Expect asks for what a caller knows to be wanted soon. All
-// streams together have a quarter of the memory for what was not yet used, of which none takes
+// streams together have half of all pages for what was not yet used, of which none takes
 // more than half of what is left; what is left behind, or not used within 5 s, no longer counts.
 // Requests for it take at most three quarters of the connections, half of what is free at a time, and none while the
 // source fails: one that is wanted finds a connection. They are of 1 MiB at least, and as large as a connection

@@ -88,7 +88,7 @@ func newPageStore(bytes int64) *pageStore {
 	}
 	s.room = semaphore.NewWeighted(s.count)
 	s.block = max(1, min(blockPages, s.count/64))
-	s.ahead = s.count / 3 // that is a quarter of Config.Memory
+	s.ahead = s.count / 2
 	return s
 }
 
