@@ -50,7 +50,8 @@ type request struct {
 	// Of the goroutine that runs it.
 	body  io.ReadCloser // nil: it has not been asked for yet, or has broken off
 	broke int           // how often it has, or did not come at all
-	at    int64         // where in the object that is
+	at    int64         // where in the object that is,
+	to    int64         // and where it ends
 	asked time.Time
 	bytes int64         // that came of it
 	busy  time.Duration // in which they came
@@ -270,6 +271,12 @@ func (q *request) read(ctx context.Context, p []byte, off int64) (came bool, err
 	if err == nil {
 		_, err = io.ReadFull(q.body, p)
 	}
+	if err == nil && off+int64(len(p)) == q.to {
+		// Only its end says that the server meant no more.
+		if _, end := q.body.Read(make([]byte, 1)); end != io.EOF {
+			err = errNoEnd
+		}
+	}
 	if err != nil {
 		q.leave()
 		q.broke++
@@ -283,6 +290,9 @@ func (q *request) read(ctx context.Context, p []byte, off int64) (came bool, err
 	c.failing.Store(false)
 	return true, nil
 }
+
+// errNoEnd is of an answer that goes on, or fails, where it should end: the request in its place tells.
+var errNoEnd = errors.New("the answer does not end where it should")
 
 // final is an error that another request would meet as well; nil for any other.
 func final(err error) error {
@@ -324,7 +334,7 @@ func (q *request) ask(ctx context.Context, off int64) error {
 		q.broke++
 		return final(err)
 	}
-	q.body, q.at, q.asked = body, off, time.Now()
+	q.body, q.at, q.to, q.asked = body, off, to, time.Now()
 	return nil
 }
 

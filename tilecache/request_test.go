@@ -230,12 +230,16 @@ func TestLongRequestsWhereTheyPay(t *testing.T) {
 	}
 }
 
+// noEnd is more bytes than any answer has.
+const noEnd = 1 << 40
+
 // breaking is a remote whose answers break off.
 type breaking struct {
 	*remote
-	after int64        // bytes; below 0: no answer comes at all
+	after int64        // bytes; below 0: no answer comes at all; noEnd: where they should end
 	err   error        // as which they do
 	broke atomic.Int64 // how many did
+	alone atomic.Int64 // up to where short requests have come
 }
 
 func (b *breaking) Open(ctx context.Context, name string) (source.Object, error) {
@@ -249,6 +253,14 @@ func (b *breaking) Open(ctx context.Context, name string) (source.Object, error)
 type breakingObject struct {
 	*remoteObject
 	b *breaking
+}
+
+func (o *breakingObject) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	for end := off + int64(len(p)); ; {
+		if last := o.b.alone.Load(); end <= last || o.b.alone.CompareAndSwap(last, end) {
+			return o.remoteObject.ReadAt(ctx, p, off)
+		}
+	}
 }
 
 func (o *breakingObject) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
@@ -273,6 +285,10 @@ func (s *breakingStream) Read(p []byte) (int, error) {
 	}
 	n, err := s.ReadCloser.Read(p[:min(int64(len(p)), s.left)])
 	s.left -= int64(n)
+	if err == io.EOF && s.b.after == noEnd {
+		s.b.broke.Add(1)
+		return 0, s.b.err
+	}
 	for i := range p[n:] { // as a buffer may be
 		p[n+i] = 0xEE
 	}
@@ -283,7 +299,7 @@ func (s *breakingStream) Read(p []byte) (int, error) {
 // the object that is asked for again instead of told.
 func TestAnswersThatBreakOff(t *testing.T) {
 	data := noise(24<<20+77, 1)
-	for _, after := range []int64{-1, 0, 1, 100_000, 3 << 20, 5<<20 + 1234} {
+	for _, after := range []int64{-1, 0, 1, 100_000, 3 << 20, 5<<20 + 1234, noEnd} {
 		for _, err := range []error{&source.Transient{Err: errors.New("it broke off")}, io.ErrUnexpectedEOF, fmt.Errorf("x: %w", source.ErrChanged)} {
 			src := &breaking{remote: newRemote(map[string][]byte{"a": data}), after: after, err: err}
 			c := newPaged(t, src, Config{Pace: func() source.Pace { return nearPace }})
@@ -296,8 +312,11 @@ func TestAnswersThatBreakOff(t *testing.T) {
 					t.Fatalf("after %d, %v: other bytes at %d", after, err, off)
 				}
 			}
-			if changed := errors.Is(err, source.ErrChanged); (failed != nil) != changed || changed && !errors.Is(failed, source.ErrChanged) {
+			if changed := errors.Is(err, source.ErrChanged) && after != noEnd; (failed != nil) != changed || changed && !errors.Is(failed, source.ErrChanged) {
 				t.Errorf("after %d, %v: reading gives %v", after, err, failed)
+			}
+			if after == noEnd && src.alone.Load() != int64(len(data)) {
+				t.Errorf("what an answer that does not end gave last is not asked for again")
 			}
 			if n := src.broke.Load(); n == 0 || n > 16 { // of more than 24, were each fetch to try again
 				t.Errorf("after %d: %d answers broke off", after, n)

@@ -107,21 +107,27 @@ func TestDamagedDiskCostsAFetch(t *testing.T) {
 	}
 }
 
-// Catches pages on disk that take memory as well, and ranges of one read that get each other's bytes.
-func TestPartsOfPagesFromDisk(t *testing.T) {
-	dir := t.TempDir()
-	data := noise(3<<20+77, 1)
-	src := newRemote(map[string][]byte{"a": data})
-	first := New(src, Config{Memory: 32 << 20, Disk: newDisk(t, dir)})
-	o := mustOpen(t, first, "a")
+// keptOnDisk is a source with an object "a", and a directory in which a cache has kept all of it.
+func keptOnDisk(t *testing.T) (src *remote, data []byte, dir string) {
+	t.Helper()
+	dir, data = t.TempDir(), noise(3<<20+77, 1)
+	src = newRemote(map[string][]byte{"a": data})
+	c := New(src, Config{Memory: 32 << 20, Disk: newDisk(t, dir)})
+	o := mustOpen(t, c, "a")
 	readAt(t, o, 0, len(data))
 	o.Release()
-	if err := first.Close(); err != nil {
+	if err := c.Close(); err != nil { // writes what waits
 		t.Fatal(err)
 	}
+	return src, data, dir
+}
+
+// Catches pages on disk that take memory as well, and ranges of one read that get each other's bytes.
+func TestPartsOfPagesFromDisk(t *testing.T) {
+	src, data, dir := keptOnDisk(t)
 	before := src.requests.Load()
 	c := newPaged(t, src, Config{Memory: 32 << 20, Disk: newDisk(t, dir)})
-	o = mustOpen(t, c, "a")
+	o := mustOpen(t, c, "a")
 	defer o.Release()
 	for range 3 {
 		if at := 50*pageSize + 100; !bytes.Equal(readAt(t, o, int64(at), 8<<10), data[at:][:8<<10]) {
@@ -187,16 +193,7 @@ func (c *afterLooks) Err() error {
 // Catches a reader who leaves while his pages are read from disk, and for whom the rest is asked for, or is told that it is not
 // there.
 func TestReaderLeavesDisk(t *testing.T) {
-	dir := t.TempDir()
-	data := noise(3<<20+77, 1)
-	src := newRemote(map[string][]byte{"a": data})
-	first := New(src, Config{Memory: 32 << 20, Disk: newDisk(t, dir)})
-	o := mustOpen(t, first, "a")
-	readAt(t, o, 0, len(data))
-	o.Release()
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
+	src, data, dir := keptOnDisk(t)
 	for _, offline := range []bool{false, true} {
 		c := newPaged(t, src, Config{Memory: 32 << 20, Disk: newDisk(t, dir), Offline: offline})
 		o := mustOpen(t, c, "a")

@@ -141,7 +141,7 @@ func TestWillNeed(t *testing.T) {
 		return in[0]&1 != 0
 	}
 	if resident(500) || resident(509) {
-		t.Skip("the filesystem keeps its files in memory")
+		t.Skip("TMPDIR is in memory, where nothing leaves the page cache: set it to a directory on disk")
 	}
 	o.WillNeed(500, 510)
 	for deadline := time.Now().Add(5 * time.Second); !resident(500) || !resident(509); time.Sleep(time.Millisecond) {
